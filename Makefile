@@ -1,0 +1,52 @@
+# Every target is a line over `perennial`; the workflows call these and nothing else.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.pipeline ## Create .venv with what the pipeline needs
+
+run: $(VENV)/.pipeline ## Run what changed of the pipeline and show the result
+	@perennial run
+
+test: $(VENV)/.dev ## Run the tests
+	@pytest $(ARGS)
+
+test-e2e: $(VENV)/.dev ## Run the slow tests: whole pipelines, remotes, real tables
+	@pytest tests/e2e $(ARGS)
+
+lint: $(VENV)/.dev ## Check style and types
+	@ruff check . && ruff format --check . && mypy
+
+format: $(VENV)/.dev ## Format the code and mend what can be mended
+	@ruff check --fix-only . && ruff format .
+
+verify: $(VENV)/.pipeline ## Tell whether dvc.lock is current, without training
+	@perennial verify
+
+reproduce: $(VENV)/.pipeline ## Train again in an empty place and compare
+	@perennial reproduce
+
+simulate: $(VENV)/.pipeline ## Write the built-in data again (ARGS="--months 3 --drift covariate …")
+	@perennial simulate $(ARGS)
+
+track-data: $(VENV)/.pipeline ## Move data/raw under DVC: REMOTE=<folder, s3://…, gs://…, azure://…>
+	@perennial track-data $(or $(REMOTE),$(error say where to: make track-data REMOTE=s3://bucket/path))
+
+benchmark: $(VENV)/.dev ## Measure the pipeline and write benchmarks/README.md
+	@python benchmarks/pipeline.py
+
+lock: $(VENV)/.dev ## Resolve requirements/*.txt again from pyproject.toml
+	@scripts/lock
+
+clean: ## Remove the virtual environment and every cache
+	rm -rf $(VENV) .dvc/cache .dvc/tmp .mypy_cache .pytest_cache .ruff_cache
+
+$(VENV)/.%: requirements/%.txt pyproject.toml
+	@scripts/install $*
+
+.PHONY: help setup run test test-e2e lint format verify reproduce simulate track-data benchmark lock clean

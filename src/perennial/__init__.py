@@ -1,0 +1,1 @@
+"""Perennial: a GitOps template for machine learning."""

@@ -1,0 +1,116 @@
+"""`perennial <verb>`: one command for the whole life of a model.
+
+Each verb is a line or two over the module that does the work, and `make <verb>` calls it.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from perennial import console
+from perennial.simulate import Drift
+
+app = typer.Typer(
+    help="A model that is versioned, tested, reviewed, served, watched and renewed by pull requests.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def run() -> None:
+    """Bring the pipeline up to date (prepare, train, evaluate) and show the result."""
+    from perennial import repro
+
+    repro.run()
+
+
+@app.command()
+def show() -> None:
+    """Show the last result again."""
+    from perennial import repro
+    from perennial.params import load
+
+    repro.show(load())
+
+
+@app.command()
+def prepare() -> None:
+    """Stage 1 alone: check the raw batches against the contract and split them."""
+    from perennial.pipeline.prepare import main
+
+    main()
+
+
+@app.command()
+def train() -> None:
+    """Stage 2 alone: fit the estimator and export it to ONNX."""
+    from perennial.pipeline.train import main
+
+    main()
+
+
+@app.command()
+def evaluate() -> None:
+    """Stage 3 alone: judge the exported model on the hold-out."""
+    from perennial.pipeline.evaluate import main
+
+    main()
+
+
+@app.command()
+def verify() -> None:
+    """Tell whether dvc.lock is current, in seconds and without training."""
+    from perennial import repro
+
+    repro.verify()
+
+
+@app.command()
+def reproduce() -> None:
+    """Run everything again in an empty place: same bytes, same metrics, or different."""
+    from perennial import repro
+
+    repro.reproduce()
+
+
+@app.command("track-data")
+def track_data(
+    remote: Annotated[str, typer.Argument(help="A folder, or a URL such as s3://bucket/path, gs://… or azure://…")],
+) -> None:
+    """Move the raw data out of Git, under DVC, into a remote."""
+    from perennial import track
+
+    track.track_data(remote)
+
+
+@app.command()
+def simulate(
+    start: Annotated[str, typer.Option(help="First month, YYYY-MM")] = "2025-01",
+    months: Annotated[int, typer.Option(min=1, help="How many")] = 12,
+    rows: Annotated[int, typer.Option(min=1, help="Customers a month")] = 1500,
+    seed: Annotated[int, typer.Option(min=0)] = 7,
+    drift: Annotated[Drift, typer.Option(help="What went wrong by then")] = "none",
+    out: Annotated[Path, typer.Option(help="Folder to write to")] = Path("data/raw"),
+) -> None:
+    """Write months of the built-in data: a simulated subscription service."""
+    from perennial import simulate as simulation
+
+    names = simulation.months_from(start, months)
+    batches = [simulation.simulate_month(month, rows, seed, drift) for month in names]
+    for month, batch in zip(names, batches, strict=True):
+        simulation.write_month(batch, out / f"{month}.csv")
+    console.out.print(
+        f"{months * rows:,} rows in {out}. "
+        f"No model can reach more than ROC AUC {simulation.best_auc(batches):.3f} on them."
+    )
+
+
+def main() -> None:
+    console.run(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,154 @@
+"""`params.yaml` as one frozen, typed object, with errors that name the line."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field, ValidationError, model_validator
+
+from perennial.contract import Contract, Section, problem
+from perennial.errors import UserError
+
+# True where more is better; the metrics of each task, the first one leads.
+METRICS: dict[str, dict[str, bool]] = {
+    "binary": {
+        "roc_auc": True, "average_precision": True, "log_loss": False, "brier": False,
+        "calibration_error": False, "accuracy": True, "precision": True, "recall": True, "f1": True,
+    },
+    "multiclass": {"accuracy": True, "f1_macro": True, "roc_auc_macro": True, "log_loss": False},
+    "regression": {"mae": False, "rmse": False, "r2": True},
+}  # fmt: skip
+
+
+class Split(Section):
+    holdout: float = Field(gt=0, lt=1)  # share of rows kept for the evaluation
+
+
+class Words(Section):
+    """How a text feature becomes numbers (TF-IDF)."""
+
+    max_features: int = Field(200, ge=1)
+    ngrams: int = Field(1, ge=1, le=3)
+
+
+class Train(Section):
+    estimator: str
+    params: dict[str, Any] = Field(default_factory=dict)
+    calibration: Literal["none", "sigmoid"] = "none"
+    text: Words = Words()
+
+
+class Value(Section):
+    """What one prediction is worth, in the currency of your choice (binary targets)."""
+
+    currency: str = ""
+    true_positive: float
+    false_positive: float
+    true_negative: float = 0
+    false_negative: float = 0
+
+
+class Evaluate(Section):
+    bootstrap: int = Field(ge=100, le=10_000)  # resamples behind each interval
+
+
+class Gate(Section):
+    floors: dict[str, float]  # the worst value of a metric that may be merged
+
+
+class Params(Section):
+    """Every section is written out, because DVC compares them key by key; `value: null` means none."""
+
+    seed: int = Field(ge=0, lt=2**32)
+    data: Contract
+    split: Split
+    train: Train
+    value: Value | None
+    evaluate: Evaluate
+    gate: Gate
+
+    @model_validator(mode="after")
+    def fits_the_task(self) -> "Params":
+        if self.value and self.data.task != "binary":
+            raise problem(f"a value matrix needs a binary target, this one is {self.data.task}", "value")
+        known = [*METRICS[self.data.task], *(["value_per_1000"] if self.value else [])]
+        for name in self.gate.floors:
+            if name not in known:
+                raise problem(
+                    f"no metric of a {self.data.task} target. Allowed: {', '.join(known)}", f"gate.floors.{name}"
+                )
+        return self
+
+
+def load(path: Path | str = "params.yaml") -> Params:
+    """Read and check the whole file.
+
+    Raises:
+        UserError: naming every wrong key with its line, and what is allowed there.
+    """
+    tree = read_yaml(Path(path))
+    try:
+        return Params.model_validate(_plain(tree))
+    except ValidationError as error:
+        lines = [
+            f"{path}:{_line(tree, keys)}: {'.'.join(keys)}: {text}" for keys, text in map(_explain, error.errors())
+        ]
+        raise UserError("\n".join(lines), f"edit {path}; README.md explains each key") from None
+
+
+def read_yaml(path: Path) -> Any:
+    """YAML 1.2, so that a bare `no` is a word; a repeated key is an error."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import MarkedYAMLError
+
+    try:
+        tree = YAML(typ="rt").load(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file", "run in the repository's root, where params.yaml is") from None
+    except MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}:{line}: not valid YAML: {error.problem}", "mend that line") from None
+    if not isinstance(tree, dict):
+        raise UserError(f"{path}: expected sections such as data: and train:, found {type(tree).__name__}")
+    return tree
+
+
+def _plain(node: Any) -> Any:
+    """Ruamel's annotated types as Python's own."""
+    if isinstance(node, dict):
+        return {str(key): _plain(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_plain(value) for value in node]
+    for kind in (bool, int, float, str):
+        if isinstance(node, kind):
+            return kind(node)
+    return node
+
+
+def _explain(error: Any) -> tuple[list[str], str]:
+    """The keys down to the fault and what is wrong with it, without pydantic's own words for tags."""
+    keys = [str(part) for part in error["loc"]]
+    context = error.get("ctx", {})
+    if error["type"] == "contract":
+        return [*keys, *filter(None, context["key"].split("."))], context["text"]
+    if error["type"].startswith("union_tag"):
+        return [
+            *keys,
+            "type",
+        ], f"unknown type. Allowed: {context.get('expected_tags', 'number, boolean, category, text')}"
+    if keys[:2] == ["data", "features"] and len(keys) > 3:
+        del keys[3]  # the feature's type, which pydantic adds to the path
+    given = "" if error["type"] == "missing" else f" (found {error['input']!r})"
+    return keys, f"{error['msg']}{given}"
+
+
+def _line(tree: Any, keys: list[str]) -> int:
+    """The line of the deepest of these keys that the file has, from ruamel's own notes (`lc`)."""
+    line: int = 0
+    node: Any = tree
+    for key in keys:
+        mapping = isinstance(node, dict)
+        if mapping and key in node:
+            line, node = node.lc.key(key)[0], node[key]
+        elif not mapping and key.isdigit() and int(key) < len(node):
+            line, node = node.lc.item(int(key))[0], node[int(key)]
+    return int(line) + 1
