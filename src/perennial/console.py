@@ -17,6 +17,10 @@ def step(text: str) -> Iterator[None]:
     """A spinner on a terminal while the block runs, and a line when it is done."""
     with out.status(text):
         yield
+    say(text)
+
+
+def say(text: str) -> None:
     out.print(f"[green]✓[/] {text}")
 
 

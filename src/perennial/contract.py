@@ -33,7 +33,7 @@ class Section(BaseModel):
         allowed = list(cls.model_fields)
         for key in given if isinstance(given, dict) else ():
             if key not in allowed:
-                raise problem(f"unknown key{suggest(str(key), allowed)}. Allowed: {', '.join(allowed)}", str(key))
+                raise problem(f"unknown key{suggest(str(key), allowed)} (allowed: {', '.join(allowed)})", str(key))
         return given
 
 
@@ -153,7 +153,7 @@ class Contract(Section):
     time: Annotated[Time, BeforeValidator(_named)] | None = None
     features: dict[str, Feature] = Field(min_length=1)
     sensitive: tuple[str, ...] = ()
-    tolerance: float = Field(0.01, ge=0, lt=1)  # share of rows that may break the contract
+    tolerance: float = Field(0.01, ge=0, lt=1)  # share of a file's rows that may break the contract
     allow_leak: tuple[str, ...] = ()
 
     @model_validator(mode="after")

@@ -41,9 +41,9 @@ def _checks(spec: Any) -> list[Any]:
 def join(batches: list[Batch]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """All batches as one frame, and where each of its rows stands (file, row)."""
     frame = pd.concat([batch.frame for batch in batches], ignore_index=True)
-    files = pd.Categorical(
-        [str(b.path) for b in batches for _ in range(len(b.frame))], categories=[str(b.path) for b in batches]
-    )
+    lengths = [len(batch.frame) for batch in batches]
+    paths = [str(batch.path) for batch in batches]
+    files = pd.Categorical(np.repeat(np.array(paths, object), lengths), categories=paths)
     return frame, pd.DataFrame({"file": files, "row": np.concatenate([batch.rows for batch in batches])})
 
 
@@ -51,7 +51,7 @@ def violations(frame: pd.DataFrame, origin: pd.DataFrame, batches: list[Batch], 
     """Every cell that breaks the contract: file, row, column, value, problem, in the files' order."""
     import pandera.pandas as pa
 
-    unreadable = pd.concat([pd.DataFrame(columns=VIOLATION), *(v for batch in batches for v in batch.violations)])
+    unreadable = pd.concat([batch.violations for batch in batches])
     try:
         schema(contract).validate(frame, lazy=True, inplace=True)
         found = unreadable
@@ -100,3 +100,14 @@ def summary(found: pd.DataFrame, examples: int = 5) -> list[dict[str, Any]]:
         for (column, problem), group in groups
     ]
     return sorted(entries, key=lambda entry: (-entry["rows"], entry["column"], entry["problem"]))
+
+
+def counts(frame: pd.DataFrame, found: pd.DataFrame, contract: Contract) -> dict[str, Any]:
+    """Missing cells and unseen categories of each column, repeated ids (repeated rows where there is no id)."""
+    unseen = found.loc[found["problem"].str.startswith(UNSEEN), "column"].value_counts().sort_index()
+    repeated = frame.duplicated(list(contract.key) or None).sum()
+    return {
+        "missing": {name: int(count) for name, count in frame.isna().sum().items()},
+        "unseen": {str(name): int(count) for name, count in unseen.items()},
+        "duplicate_ids" if contract.key else "duplicate_rows": int(repeated),
+    }

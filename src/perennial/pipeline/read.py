@@ -1,33 +1,34 @@
-"""Batches from disk: CSV and Parquet into typed columns, every cell that does not fit named."""
+"""Batches from disk: CSV and Parquet files, each row with the number a spreadsheet shows for it."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet
+from numpy.typing import NDArray
 
-from perennial.contract import Boolean, Contract, Number
+from perennial.contract import Contract
 from perennial.errors import UserError
+from perennial.pipeline.cast import cast
 
-BLANKS = ["", "na", "n/a", "nan", "null", "none"]  # how people write nothing, in any case
-TRUE, FALSE = ["true", "yes", "t", "y", "1", "1.0"], ["false", "no", "f", "n", "0", "0.0"]
 SUFFIXES = {".csv", ".tsv", ".txt", ".parquet"}
 VIOLATION = ["file", "row", "column", "value", "problem"]
 
 
 @dataclass
 class Batch:
-    """One file: its typed rows, the row numbers a spreadsheet shows, and what did not fit."""
+    """One file: its rows in the contract's types, and what did not fit."""
 
     path: Path
     frame: pd.DataFrame
-    rows: "pd.Series[int]"
-    violations: list[pd.DataFrame] = field(default_factory=list)
-    ignored: list[str] = field(default_factory=list)  # columns the contract does not speak of
+    rows: NDArray[np.int64]  # the number of each row in the file
+    violations: pd.DataFrame
+    ignored: list[str]  # columns the contract does not speak of
 
 
 def list_batches(folder: Path) -> list[Path]:
@@ -39,15 +40,11 @@ def list_batches(folder: Path) -> list[Path]:
     files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
     strange = [str(path) for path in files if path.suffix.lower() not in SUFFIXES]
     if strange:
-        raise UserError(
-            f"{', '.join(strange)}: neither CSV nor Parquet",
-            "name it .csv, .tsv, .txt or .parquet, or move it elsewhere",
-        )
+        fix = "name it .csv, .tsv, .txt or .parquet, or move it elsewhere"
+        raise UserError(f"{', '.join(strange)}: neither CSV nor Parquet", fix)
     if not files:
-        raise UserError(
-            f"{folder}: no data",
-            "put CSV or Parquet files there, one a period; `make simulate` writes the built-in data",
-        )
+        fix = "put CSV or Parquet files there, one a period; `make simulate` writes the built-in data"
+        raise UserError(f"{folder}: no data", fix)
     return files
 
 
@@ -57,23 +54,23 @@ def read_batch(path: Path, contract: Contract) -> Batch:
     Raises:
         UserError: when the file cannot be read or a column is missing.
     """
-    table, rows, broken = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path, contract)
-    _require_columns(path, list(table.columns), contract)
-    batch = Batch(path, pd.DataFrame(index=table.index), rows, [broken] if len(broken) else [])
-    batch.ignored = [name for name in table.columns if name not in contract.columns]
+    parquet = path.suffix.lower() == ".parquet"
+    header, table, rows, broken = _read_parquet(path, contract) if parquet else _read_csv(path, contract)
+    violations, frame = [pd.DataFrame(broken, columns=VIOLATION)], pd.DataFrame(index=table.index)
     for name in contract.columns:
-        batch.frame[name] = _typed(batch, table[name], contract)
-    return batch
+        frame[name], unread, complaint = cast(table.pop(name), contract)
+        found = {"file": str(path), "row": rows[unread.index], "column": name, "value": unread, "problem": complaint}
+        violations.append(pd.DataFrame(found, columns=VIOLATION))
+    return Batch(path, frame, rows, pd.concat(violations), [name for name in header if name not in contract.columns])
 
 
-def _read_csv(path: Path, contract: Contract) -> tuple[pd.DataFrame, "pd.Series[int]", pd.DataFrame]:
-    """All cells as text. Rows with too few or too many cells become violations, blank ones nothing."""
-    spec, broken = contract.csv, []
+def _read_csv(path: Path, contract: Contract) -> tuple[list[str], pd.DataFrame, NDArray[np.int64], list[Any]]:
+    """Header, cells as text, row numbers, and the rows with too few or too many cells as violations."""
+    spec, broken = contract.csv, list[Any]()
 
     def note(row: Any) -> str:
-        broken.append(
-            (str(path), row.number, "", row.text, f"{row.actual_columns} cells, expected {row.expected_columns}")
-        )
+        problem = f"{row.actual_columns} cells, expected {row.expected_columns}"
+        broken.append((str(path), row.number, "", row.text, problem))
         return "skip"
 
     options: dict[str, Any] = {
@@ -87,117 +84,64 @@ def _read_csv(path: Path, contract: Contract) -> tuple[pd.DataFrame, "pd.Series[
     }  # fmt: skip
     try:
         with pa.csv.open_csv(path, **options) as reader:
-            header = reader.schema.names
-        repeated = sorted({name for name in header if header.count(name) > 1})
-        if repeated:
-            raise UserError(
-                f"{path}: the header has {', '.join(repeated)} more than once", "rename or remove the copies"
-            )
+            header = list(reader.schema.names)
         _require_columns(path, header, contract)
         broken.clear()
-        texts = pa.csv.ConvertOptions(column_types=dict.fromkeys(header, pa.string()))
+        texts = pa.csv.ConvertOptions(
+            column_types=dict.fromkeys(contract.columns, pa.string()), include_columns=contract.columns
+        )
         table = pa.csv.read_csv(path, convert_options=texts, **options).to_pandas()
-    except (pa.ArrowInvalid, UnicodeError) as error:
-        raise UserError(
-            f"{path}: {_why_unreadable(path, error)}",
-            "save it again as CSV in UTF-8, or say how it is written in data.csv",
-        ) from None
-    filled = (table != "").any(axis=1)
-    rows = _row_numbers(len(table), [row[1] for row in broken], 1 if spec.columns else 2)
-    return table[filled], rows[filled], pd.DataFrame([row for row in broken if row[3].strip()], columns=VIOLATION)
+    except (pa.ArrowInvalid, UnicodeError, LookupError) as error:
+        fix = "save it again as CSV in UTF-8, or say how it is written in data.csv"
+        raise UserError(f"{path}: not readable as CSV: {str(error).splitlines()[0]}", fix) from None
+    filled = (table != "").any(axis=1).to_numpy()  # a blank line is nothing
+    rows = _row_numbers(len(table), [row[1] for row in broken], 1 if spec.columns else 2)[filled]
+    return header, table[filled].reset_index(drop=True), rows, [row for row in broken if row[3].strip()]
 
 
 def _encoding(path: Path, declared: str) -> str:
-    """A byte-order mark knows better than the contract."""
-    start = path.open("rb").read(4)
-    return "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") and b"\x00" in start else declared
+    """A byte-order mark knows better than the contract.
 
-
-def _why_unreadable(path: Path, error: Exception) -> str:
-    start = path.open("rb").read(4096)
+    Raises:
+        UserError: when the file is empty or no text.
+    """
+    with path.open("rb") as file:
+        start = file.read(4096)
+    fix = "remove the file, or save it again as CSV in UTF-8"
     if not start.strip():
-        return "the file is empty"
+        raise UserError(f"{path}: the file is empty", fix)
+    if start[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return "utf-16"
     if b"\x00" in start:
-        return "the file is binary, not text"
-    return f"not readable as CSV: {str(error).splitlines()[0]}"
+        raise UserError(f"{path}: the file is binary, not text", fix)
+    return declared
 
 
-def _row_numbers(count: int, broken: list[int], first: int) -> "pd.Series[int]":
+def _row_numbers(count: int, broken: list[int], first: int) -> NDArray[np.int64]:
     """The number in the file of each row that was kept, when the broken ones were left out."""
-    gone = set(broken)
-    numbers = (number for number in range(first, first + count + len(gone)) if number not in gone)
-    return pd.Series(list(numbers)[:count], dtype="int64")
+    return np.setdiff1d(np.arange(first, first + count + len(broken)), broken, assume_unique=True)
 
 
-def _read_parquet(path: Path) -> tuple[pd.DataFrame, "pd.Series[int]", pd.DataFrame]:
+def _read_parquet(path: Path, contract: Contract) -> tuple[list[str], pd.DataFrame, NDArray[np.int64], list[Any]]:
     try:
-        table = pa.parquet.read_table(path).to_pandas()
+        header = list(pa.parquet.read_schema(path).names)
+        _require_columns(path, header, contract)
+        table = pa.parquet.read_table(path, columns=list(contract.columns)).to_pandas().reset_index(drop=True)
     except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(
-            f"{path}: not readable as Parquet: {str(error).splitlines()[0]}", "write the file again"
-        ) from None
-    return table, pd.Series(range(1, len(table) + 1), dtype="int64"), pd.DataFrame(columns=VIOLATION)
+        raise UserError(f"{path}: not readable as Parquet: {str(error).splitlines()[0]}", "write it again") from None
+    return header, table, np.arange(1, len(table) + 1), []
 
 
 def _require_columns(path: Path, header: list[str], contract: Contract) -> None:
+    repeated = sorted({name for name in header if header.count(name) > 1})
+    if repeated:
+        raise UserError(f"{path}: the header has {', '.join(repeated)} more than once", "rename or remove the copies")
     spare = [name for name in header if name not in contract.columns]
     missing = [name for name in contract.columns if name not in header]
-    if not missing:
-        return
-    guesses = {name: get_close_matches(name, spare, n=1, cutoff=0.5) for name in missing}
-    words = [f"{name!r}" + (f" (renamed to {guess[0]!r}?)" if guess else "") for name, guess in guesses.items()]
-    raise UserError(
-        f"{path}: missing column {', '.join(words)}; the file has: {', '.join(header)}",
-        "rename it in the file, or change its name under data: in params.yaml",
-    )
-
-
-def _typed(batch: Batch, cells: pd.Series, contract: Contract) -> pd.Series:
-    """The column as the contract's type; cells that cannot be read so are missing, and a violation."""
-    name, target = str(cells.name), contract.target
-    kind = contract.features.get(name)
-    numeric = isinstance(kind, Number) or (name == target.name and target.type == "number")
-    if numeric and pd.api.types.is_numeric_dtype(cells):
-        return cells.astype("float64")
-    if contract.time and name == contract.time.name:
-        return _dates(batch, cells, contract.time.format)
-    text = _as_text(cells)
-    if kind is not None and kind.type == "text":
-        return text.mask(text.str.strip() == "")
-    blank = text.str.lower().isin(BLANKS) & ~text.isin(list(contract.values_of(name)))
-    text = text.mask(blank | text.isna())
-    if numeric:
-        return _noted(batch, text, pd.to_numeric(text, errors="coerce").astype("float64"), "not a number")
-    if isinstance(kind, Boolean):
-        words = dict.fromkeys(TRUE, True) | dict.fromkeys(FALSE, False)
-        return _noted(batch, text, text.str.lower().map(words).astype("boolean"), "neither true nor false")
-    return text
-
-
-def _as_text(cells: pd.Series) -> pd.Series:
-    """Stripped text; whole numbers from Parquet without their .0, for 0 and "0" are the same category."""
-    if pd.api.types.is_float_dtype(cells) and (cells.dropna() % 1 == 0).all():
-        cells = cells.astype("Int64")
-    return cells.astype("str").str.strip()
-
-
-def _dates(batch: Batch, cells: pd.Series, pattern: str) -> pd.Series:
-    if pd.api.types.is_datetime64_any_dtype(cells):
-        return pd.Series(cells.dt.tz_localize(None).astype("datetime64[s]"))
-    text = _as_text(cells)
-    dates = pd.to_datetime(text, format=pattern, errors="coerce", utc=True).dt.tz_localize(None)
-    return _noted(batch, text.mask(text == ""), dates.astype("datetime64[s]"), f"not a date in the format {pattern}")
-
-
-def _noted(batch: Batch, text: pd.Series, values: pd.Series, complaint: str) -> pd.Series:
-    bad = values.isna() & text.notna()
-    if bad.any():
-        found = {
-            "file": str(batch.path),
-            "row": batch.rows[bad],
-            "column": str(text.name),
-            "value": text[bad],
-            "problem": complaint,
-        }
-        batch.violations.append(pd.DataFrame(found, columns=VIOLATION))
-    return values
+    if missing:
+        guesses = {name: get_close_matches(name, spare, n=1, cutoff=0.5) for name in missing}
+        words = [f"{name!r}" + (f" (renamed to {guess[0]!r}?)" if guess else "") for name, guess in guesses.items()]
+        raise UserError(
+            f"{path}: missing column {', '.join(words)}; the file has: {', '.join(header)}",
+            "rename it in the file, or change its name under data: in params.yaml",
+        )

@@ -1,0 +1,50 @@
+"""Cells as the contract's types: what people write in tables, and what cannot be read so."""
+
+import pandas as pd
+
+from perennial.contract import Boolean, Contract, Number, Text
+
+BLANKS = ["", "na", "n/a", "nan", "null", "none"]  # how people write nothing, in any case
+WORDS = dict.fromkeys(["true", "yes", "t", "y", "1"], True) | dict.fromkeys(["false", "no", "f", "n", "0"], False)
+
+
+def cast(cells: pd.Series, contract: Contract) -> tuple[pd.Series, pd.Series, str]:
+    """The column in the contract's type, the texts of the cells that cannot be read so, and why.
+
+    Numbers become float64, booleans nullable, dates datetime64, all else text; what is blank or
+    cannot be read is missing. Without a role in the contract but to be sensitive, a column is text.
+    """
+    name, target = str(cells.name), contract.target
+    spec = contract.features.get(name)
+    numeric = isinstance(spec, Number) or (name == target.name and target.type == "number")
+    dated = contract.time is not None and name == contract.time.name
+    if numeric and pd.api.types.is_numeric_dtype(cells):
+        return cells.astype("float64"), cells.iloc[:0], ""
+    if dated and pd.api.types.is_datetime64_any_dtype(cells):
+        return cells.dt.tz_localize(None).astype("datetime64[s]"), cells.iloc[:0], ""
+    text = _text(cells)
+    if isinstance(spec, Text):
+        return text.mask(text == ""), text.iloc[:0], ""
+    # "None" is nothing, unless the contract lists it as a value.
+    text = text.mask(text.str.lower().isin(BLANKS) & ~text.isin(list(contract.values_of(name))))
+    values: pd.Series
+    if numeric:
+        values, complaint = pd.to_numeric(text, errors="coerce").astype("float64"), "not a number"
+    elif dated and contract.time:
+        values, complaint = _dates(text, contract.time.format), f"not a date in the format {contract.time.format}"
+    elif isinstance(spec, Boolean):
+        values, complaint = text.str.lower().map(WORDS).astype("boolean"), "neither true nor false"
+    else:
+        return text, text.iloc[:0], ""
+    return values, text[values.isna() & text.notna()], complaint
+
+
+def _text(cells: pd.Series) -> pd.Series:
+    """Stripped text; whole numbers from Parquet without their .0, for 0 and "0" are the same category."""
+    if pd.api.types.is_float_dtype(cells) and (cells.dropna() % 1 == 0).all():
+        cells = cells.astype("Int64")
+    return cells.astype("str").str.strip()
+
+
+def _dates(text: pd.Series, pattern: str) -> pd.Series:
+    return pd.to_datetime(text, format=pattern, errors="coerce", utc=True).dt.tz_localize(None).astype("datetime64[s]")
