@@ -61,7 +61,8 @@ def _refuse_useless(part: pd.DataFrame, name: str, contract: Contract) -> None:
         values = ", ".join(map(str, target.unique())) or "no rows"
         raise UserError(
             f"the {name} rows ({len(part)}) have a constant target {contract.target.name}: {values}",
-            "both sides of the split need every class: check the labels, add batches, or change split.holdout",
+            "both sides of the split need every class: check the labels, add batches, or change split.holdout"
+            + ("" if contract.keys else "; rows without an id stay with their equals: name one in data.id"),
         )
     lost = [label for label in contract.target.classes if not (target == label).any()]
     if lost:
