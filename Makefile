@@ -25,6 +25,15 @@ lint: $(VENV)/.dev ## Check style and types
 format: $(VENV)/.dev ## Format the code and mend what can be mended
 	@ruff check --fix-only . && ruff format .
 
+serve: $(VENV)/.pipeline $(VENV)/.serve ## Serve the last model on a free local port
+	@perennial serve
+
+score: $(VENV)/.pipeline ## Score a file: DATA=<csv or parquet> OUT=<csv or parquet>
+	@perennial score $(or $(DATA),$(error say what to score: make score DATA=in.csv OUT=out.csv)) $(or $(OUT),$(error say where to: OUT=out.csv))
+
+image: ## Build the serving image with docker, podman or buildah
+	@scripts/image
+
 verify: $(VENV)/.pipeline ## Tell whether dvc.lock is current, without training
 	@perennial verify
 
@@ -49,4 +58,4 @@ clean: ## Remove the virtual environment and every cache
 $(VENV)/.%: requirements/%.txt pyproject.toml
 	@scripts/install $*
 
-.PHONY: help setup run test test-e2e lint format verify reproduce simulate track-data benchmark lock clean
+.PHONY: help setup serve score image run test test-e2e lint format verify reproduce simulate track-data benchmark lock clean

@@ -76,6 +76,25 @@ def reproduce() -> None:
     repro.reproduce()
 
 
+@app.command()
+def serve(port: Annotated[int, typer.Option(help="0 for a free one")] = 0) -> None:
+    """Serve the last model on this machine, and print a request to try."""
+    from perennial.serving import local
+
+    local.serve(port)
+
+
+@app.command()
+def score(
+    data: Annotated[Path, typer.Argument(help="CSV or Parquet file with the features")],
+    out: Annotated[Path, typer.Argument(help="CSV or Parquet file to write")],
+) -> None:
+    """Score a file of any size with the last model; a row that does not fit keeps its place, with the reason."""
+    from perennial.score import score as score_file
+
+    score_file(data, out)
+
+
 @app.command("track-data")
 def track_data(
     remote: Annotated[str, typer.Argument(help="A folder, or a URL such as s3://bucket/path, gs://… or azure://…")],

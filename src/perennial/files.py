@@ -22,18 +22,20 @@ def atomic(path: Path | str) -> Iterator[Path]:
         unfinished.unlink(missing_ok=True)
 
 
-def rounded(value: Any, decimals: int) -> Any:
+def rounded(value: Any, decimals: int | None) -> Any:
     """Floats rounded all the way down, for what lies behind differs between machines. Not a number becomes null."""
     if isinstance(value, dict):
         return {key: rounded(item, decimals) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [rounded(item, decimals) for item in value]
     if isinstance(value, float):
-        return round(value, decimals) + 0.0 if abs(value) < float("inf") else None
+        if not abs(value) < float("inf"):
+            return None
+        return value if decimals is None else round(value, decimals) + 0.0
     return value
 
 
-def write_json(path: Path | str, value: Any, sort_keys: bool = True, decimals: int = 6) -> None:
+def write_json(path: Path | str, value: Any, sort_keys: bool = True, decimals: int | None = 6) -> None:
     with atomic(path) as unfinished:
         text = json.dumps(rounded(value, decimals), indent=2, sort_keys=sort_keys, ensure_ascii=False, allow_nan=False)
         unfinished.write_text(text + "\n", encoding="utf-8")

@@ -1,18 +1,21 @@
 """The exported model: open it, ask it. Needs neither pandas nor scikit-learn."""
 
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from perennial.contract import Contract
-from perennial.inputs import feed_frame, layout
+from perennial.inputs import feed, feed_frame, layout
 
 CHUNK = 50_000  # rows asked at once, so that memory stays bounded
 
 
 def open_model(model: bytes | str) -> Any:
     """An ONNX Runtime session from a path or content, on one thread: sums in one order, so the same bits everywhere."""
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or it writes a device id and reports to its maker
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -21,10 +24,18 @@ def open_model(model: bytes | str) -> Any:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
+def answer_row(session: Any, row: Mapping[str, Any], inputs: Mapping[str, Sequence[str]]) -> list[float]:
+    """The model's own output for one row of plain values: probabilities in the order of the classes, or one value."""
+    output: list[float] = session.run([session.get_outputs()[-1].name], feed([row], inputs))[0][0].tolist()
+    return output
+
+
 def answer(session: Any, frame: Any, contract: Contract) -> NDArray[np.float64]:
     """Probabilities (rows, classes), or values (rows,) for a regression."""
+    if not len(frame):  # the runtime refuses to run on nothing
+        return np.empty((0, len(contract.target.classes))[: 1 + bool(contract.target.classes)])
     output, inputs = session.get_outputs()[-1].name, layout(contract)
-    starts = range(0, max(len(frame), 1), CHUNK)
+    starts = range(0, len(frame), CHUNK)
     parts = [session.run([output], feed_frame(frame.iloc[at : at + CHUNK], inputs))[0] for at in starts]
     answers = np.concatenate(parts).astype(np.float64)
     return answers.ravel() if contract.task == "regression" else answers

@@ -1,6 +1,7 @@
 """Cells as the contract's types: what people write in tables, and what cannot be read so."""
 
 import pandas as pd
+import pyarrow as pa
 
 from perennial.contract import Boolean, Contract, Number, Text
 
@@ -29,7 +30,7 @@ def cast(cells: pd.Series, contract: Contract) -> tuple[pd.Series, pd.Series, st
     text = text.mask(text.str.lower().isin(BLANKS) & ~text.isin(list(contract.values_of(name))))
     values: pd.Series
     if numeric:
-        values, complaint = pd.to_numeric(text, errors="coerce").astype("float64"), "not a number"
+        values, complaint = _numbers(text), "not a number"
     elif dated and contract.time:
         values, complaint = _dates(text, contract.time.format), f"not a date in the format {contract.time.format}"
     elif isinstance(spec, Boolean):
@@ -41,9 +42,16 @@ def cast(cells: pd.Series, contract: Contract) -> tuple[pd.Series, pd.Series, st
 
 def _text(cells: pd.Series) -> pd.Series:
     """Stripped text; whole numbers from Parquet without their .0, for 0 and "0" are the same category."""
-    if pd.api.types.is_float_dtype(cells) and (cells.dropna() % 1 == 0).all():
-        cells = cells.astype("Int64")
-    return cells.astype("str").str.strip()
+    text = cells.astype("str").str.strip()
+    return text.str.removesuffix(".0") if pd.api.types.is_float_dtype(cells) else text
+
+
+def _numbers(text: pd.Series) -> pd.Series:
+    """Arrow reads whole columns ten times as fast, but gives up at the first cell that is no number."""
+    try:
+        return text.astype("double[pyarrow]").astype("float64")
+    except pa.ArrowInvalid:
+        return pd.to_numeric(text, errors="coerce").astype("float64")
 
 
 def _dates(text: pd.Series, pattern: str) -> pd.Series:

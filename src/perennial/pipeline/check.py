@@ -1,5 +1,6 @@
 """The contract as a pandera schema: every violation at once, named by file, row, column and value."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +12,8 @@ from perennial.pipeline.read import VIOLATION, Batch
 UNSEEN = "not in values"
 
 
-def schema(contract: Contract) -> Any:
-    """A pandera DataFrameSchema for a frame that `read_batch` has typed."""
+def schema(contract: Contract, columns: Sequence[str]) -> Any:
+    """A pandera DataFrameSchema for a frame of these columns, as `cast` types them."""
     import pandera.pandas as pa
 
     known: dict[str, Any] = {
@@ -20,7 +21,9 @@ def schema(contract: Contract) -> Any:
     }
     known[contract.target.name] = pa.Column(nullable=False, checks=_checks(contract.target))
     known |= {name: pa.Column(nullable=False) for name in contract.keys}
-    return pa.DataFrameSchema(known, unique=list(contract.key) or None, report_duplicates="exclude_first")
+    unique = list(contract.key) if set(contract.key) <= set(columns) else []
+    asked = {name: known[name] for name in columns if name in known}
+    return pa.DataFrameSchema(asked, unique=unique or None, report_duplicates="exclude_first")
 
 
 def _checks(spec: Any) -> list[Any]:
@@ -53,7 +56,7 @@ def violations(frame: pd.DataFrame, origin: pd.DataFrame, batches: list[Batch], 
 
     unreadable = pd.concat([batch.violations for batch in batches])
     try:
-        schema(contract).validate(frame, lazy=True, inplace=True)
+        schema(contract, list(frame.columns)).validate(frame, lazy=True, inplace=True)
         found = unreadable
     except pa.errors.SchemaErrors as errors:
         found = pd.concat([unreadable, _described(errors.failure_cases, origin, contract)])

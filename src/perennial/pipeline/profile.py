@@ -11,7 +11,7 @@ from perennial.contract import Boolean, Category, Contract, Number
 from perennial.inputs import layout
 
 BINS = 10
-OTHER = "other"  # the share of categories the contract does not list
+OTHER = "other"  # the share of values the contract does not list
 
 
 def describe(train: pd.DataFrame, contract: Contract) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def describe(train: pd.DataFrame, contract: Contract) -> dict[str, Any]:
         "trained_on": {"rows": len(train), "time": span},
         "target": _target(train[contract.target.name], contract),
         "features": {name: reference(train[name], contract) for name in contract.features},
-        "example": {name: _typical(train[name], contract) for name in contract.features},
+        "example": {"row": {name: _typical(train[name], contract) for name in contract.features}},
         "versions": {"python": ".".join(platform.python_version_tuple()[:2])}
         | {name: version(name) for name in ("scikit-learn", "skl2onnx", "onnx", "onnxruntime", "numpy")},
     }
@@ -44,11 +44,43 @@ def reference(column: pd.Series, contract: Contract) -> dict[str, Any]:
         values = spec.values if isinstance(spec, Category) else (False, True)
         shares = [float((column == value).sum() / len(column)) for value in values]
         other = max(0.0, 1 - sum(shares) - missing)
-        return {"type": spec.type, "values": list(values), "shares": shares, "missing": missing, OTHER: other}
+        facts: dict[str, Any] = {
+            "type": spec.type,
+            "values": list(values),
+            "shares": shares,
+            "missing": missing,
+            OTHER: other,
+        }
+        return facts | {"chi2_critical": _critical(len(shares) + 2, contract)}
     numbers = column.dropna() if isinstance(spec, Number) else column.dropna().map(lambda text: len(str(text).split()))
-    edges = np.unique(np.quantile(numbers, np.linspace(0, 1, BINS + 1)[1:-1])) if len(numbers) else np.empty(0)
-    counts = np.bincount(np.searchsorted(edges, numbers.to_numpy(np.float64)), minlength=len(edges) + 1)
-    return {"type": spec.type, "edges": edges.tolist(), "shares": (counts / len(column)).tolist(), "missing": missing}
+    deciles = np.quantile(numbers, np.linspace(0, 1, BINS + 1)[1:-1]) if len(numbers) else []
+    edges = np.unique([float(f"{edge:.9g}") for edge in deciles])
+    shares = _shares(numbers.to_numpy(np.float64), edges, len(column))
+    critical = _critical(len(shares) + 1, contract)
+    return {"type": spec.type, "edges": edges.tolist(), "shares": shares, "missing": missing, "chi2_critical": critical}
+
+
+def _shares(numbers: Any, edges: Any, rows: int) -> list[float]:
+    return list(np.bincount(np.searchsorted(edges, numbers), minlength=len(edges) + 1) / rows)
+
+
+def _critical(bins: int, contract: Contract) -> float:
+    """The chi-square quantile above which a PSI is no chance, at 5 % over all features (Bonferroni)."""
+    from scipy.stats import chi2
+
+    return float(chi2.ppf(1 - 0.05 / len(contract.features), bins - 1))
+
+
+def answers_reference(answers: Any, target: pd.Series, contract: Contract) -> dict[str, Any]:
+    """How the model's answers spread over bins: tenths of the positive probability, classes, deciles of the target."""
+    if contract.task == "multiclass":
+        shares = np.bincount(answers.argmax(axis=1), minlength=answers.shape[1]) / len(answers)
+        return {"values": list(contract.target.classes), "shares": shares.tolist()}
+    if contract.task == "binary":
+        edges, score = np.arange(1, 10) / 10, answers[:, 1]
+    else:
+        edges, score = np.unique(np.quantile(target, np.arange(1, 10) / 10)), answers
+    return {"edges": edges.tolist(), "shares": _shares(score, edges, len(score))}
 
 
 def _target(target: pd.Series, contract: Contract) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Batches from disk: CSV and Parquet files, each row with the number a spreadsheet shows for it."""
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -18,17 +20,22 @@ from perennial.pipeline.cast import cast
 
 SUFFIXES = {".csv", ".tsv", ".txt", ".parquet"}
 VIOLATION = ["file", "row", "column", "value", "problem"]
+BLOCK = 8_000_000  # bytes of CSV read at once
+CSV_FIX = "save it again as CSV in UTF-8, or say how it is written in data.csv"
+# Cells, row numbers, broken rows as violations, share of the file read so far.
+Chunk = tuple[pd.DataFrame, NDArray[np.int64], list[Any], float]
 
 
 @dataclass
 class Batch:
-    """One file: its rows in the contract's types, and what did not fit."""
+    """A file, or a piece of one: its rows in the contract's types, and what did not fit."""
 
     path: Path
     frame: pd.DataFrame
     rows: NDArray[np.int64]  # the number of each row in the file
     violations: pd.DataFrame
     ignored: list[str]  # columns the contract does not speak of
+    done: float = 1.0  # the share of the file that was read up to here
 
 
 def list_batches(folder: Path) -> list[Path]:
@@ -49,54 +56,97 @@ def list_batches(folder: Path) -> list[Path]:
 
 
 def read_batch(path: Path, contract: Contract) -> Batch:
-    """Read one file and turn each column into the contract's type.
+    """A whole file. Raises as `read_chunks` does."""
+    chunks = list(read_chunks(path, contract, contract.columns))
+    frames, rows, violations = ([getattr(chunk, part) for chunk in chunks] for part in ("frame", "rows", "violations"))
+    return Batch(
+        path, pd.concat(frames, ignore_index=True), np.concatenate(rows), pd.concat(violations), chunks[0].ignored
+    )
+
+
+def read_chunks(path: Path, contract: Contract, columns: Sequence[str]) -> Iterator[Batch]:
+    """These columns in the contract's types, piece by piece; at least one piece, for it knows the types.
 
     Raises:
         UserError: when the file cannot be read or a column is missing.
     """
-    parquet = path.suffix.lower() == ".parquet"
-    header, table, rows, broken = _read_parquet(path, contract) if parquet else _read_csv(path, contract)
-    violations, frame = [pd.DataFrame(broken, columns=VIOLATION)], pd.DataFrame(index=table.index)
-    for name in contract.columns:
-        frame[name], unread, complaint = cast(table.pop(name), contract)
-        found = {"file": str(path), "row": rows[unread.index], "column": name, "value": unread, "problem": complaint}
-        violations.append(pd.DataFrame(found, columns=VIOLATION))
-    return Batch(path, frame, rows, pd.concat(violations), [name for name in header if name not in contract.columns])
+    names = header(path, contract)
+    _require_columns(path, names, columns)
+    ignored = [name for name in names if name not in contract.columns]
+    read = _parquet_chunks if path.suffix.lower() == ".parquet" else _csv_chunks
+    for table, rows, broken, done in read(path, contract, columns):
+        violations, frame = [pd.DataFrame(broken, columns=VIOLATION)], pd.DataFrame(index=table.index)
+        for name in columns:
+            frame[name], unread, complaint = cast(table.pop(name), contract)
+            found = {
+                "file": str(path),
+                "row": rows[unread.index],
+                "column": name,
+                "value": unread,
+                "problem": complaint,
+            }
+            violations.append(pd.DataFrame(found, columns=VIOLATION))
+        yield Batch(path, frame, rows, pd.concat(violations), ignored, done)
 
 
-def _read_csv(path: Path, contract: Contract) -> tuple[list[str], pd.DataFrame, NDArray[np.int64], list[Any]]:
-    """Header, cells as text, row numbers, and the rows with too few or too many cells as violations."""
-    spec, broken = contract.csv, list[Any]()
+def _csv_options(path: Path, contract: Contract, broken: list[Any]) -> dict[str, Any]:
+    """How the contract says the file is written; rows with too few or too many cells go to `broken`."""
+    spec = contract.csv
 
     def note(row: Any) -> str:
         problem = f"{row.actual_columns} cells, expected {row.expected_columns}"
         broken.append((str(path), row.number, "", row.text, problem))
         return "skip"
 
-    options: dict[str, Any] = {
+    return {
         "read_options": pa.csv.ReadOptions(
-            use_threads=False, column_names=spec.columns, encoding=_encoding(path, spec.encoding)
+            use_threads=False, block_size=BLOCK, column_names=spec.columns, encoding=_encoding(path, spec.encoding)
         ),
         "parse_options": pa.csv.ParseOptions(
             delimiter=spec.delimiter, quote_char=spec.quote or False, newlines_in_values=bool(spec.quote),
             ignore_empty_lines=False, invalid_row_handler=note,
         ),
     }  # fmt: skip
+
+
+@contextmanager
+def _readable(path: Path, kind: str, fix: str) -> Iterator[None]:
     try:
-        with pa.csv.open_csv(path, **options) as reader:
-            header = list(reader.schema.names)
-        _require_columns(path, header, contract)
-        broken.clear()
-        texts = pa.csv.ConvertOptions(
-            column_types=dict.fromkeys(contract.columns, pa.string()), include_columns=contract.columns
-        )
-        table = pa.csv.read_csv(path, convert_options=texts, **options).to_pandas()
-    except (pa.ArrowInvalid, UnicodeError, LookupError) as error:
-        fix = "save it again as CSV in UTF-8, or say how it is written in data.csv"
-        raise UserError(f"{path}: not readable as CSV: {str(error).splitlines()[0]}", fix) from None
-    filled = (table != "").any(axis=1).to_numpy()  # a blank line is nothing
-    rows = _row_numbers(len(table), [row[1] for row in broken], 1 if spec.columns else 2)[filled]
-    return header, table[filled].reset_index(drop=True), rows, [row for row in broken if row[3].strip()]
+        yield
+    except (pa.ArrowInvalid, UnicodeError, LookupError, OSError) as error:
+        raise UserError(f"{path}: not readable as {kind}: {str(error).splitlines()[0]}", fix) from None
+
+
+def header(path: Path, contract: Contract) -> list[str]:
+    """The names of the file's columns. Raises UserError when it cannot be read."""
+    if path.suffix.lower() == ".parquet":
+        with _readable(path, "Parquet", "write the file again"):
+            return list(pa.parquet.read_schema(path).names)
+    with _readable(path, "CSV", CSV_FIX), pa.csv.open_csv(path, **_csv_options(path, contract, [])) as reader:
+        return list(reader.schema.names)
+
+
+def _csv_chunks(path: Path, contract: Contract, columns: Sequence[str]) -> Iterator[Chunk]:
+    broken: list[Any] = []
+    texts = pa.csv.ConvertOptions(column_types=dict.fromkeys(columns, pa.string()), include_columns=columns)
+    options, next_row = _csv_options(path, contract, broken), 1 if contract.csv.columns else 2
+    with (
+        _readable(path, "CSV", CSV_FIX),
+        pa.OSFile(str(path)) as file,
+        pa.csv.open_csv(file, convert_options=texts, **options) as reader,
+    ):
+        told, empty = 0, reader.schema.empty_table().to_pandas()
+        for batch in reader:
+            table, noted, told = batch.to_pandas(), broken[told:], len(broken)
+            rows = _row_numbers(len(table), [row[1] for row in broken], next_row)
+            next_row = int(rows[-1]) + 1 if len(rows) else next_row
+            filled = (table != "").any(axis=1).to_numpy()  # a blank line is nothing
+            yield table[filled].reset_index(drop=True), rows[filled], _spoken(noted), file.tell() / file.size()
+        yield empty, np.empty(0, np.int64), _spoken(broken[told:]), 1.0
+
+
+def _spoken(broken: list[Any]) -> list[Any]:
+    return [row for row in broken if row[3].strip()]
 
 
 def _encoding(path: Path, declared: str) -> str:
@@ -118,26 +168,27 @@ def _encoding(path: Path, declared: str) -> str:
 
 
 def _row_numbers(count: int, broken: list[int], first: int) -> NDArray[np.int64]:
-    """The number in the file of each row that was kept, when the broken ones were left out."""
-    return np.setdiff1d(np.arange(first, first + count + len(broken)), broken, assume_unique=True)
+    """The numbers in the file of so many rows from `first` on, where the broken ones were left out."""
+    return np.setdiff1d(np.arange(first, first + count + len(broken)), broken, assume_unique=True)[:count]
 
 
-def _read_parquet(path: Path, contract: Contract) -> tuple[list[str], pd.DataFrame, NDArray[np.int64], list[Any]]:
-    try:
-        header = list(pa.parquet.read_schema(path).names)
-        _require_columns(path, header, contract)
-        table = pa.parquet.read_table(path, columns=list(contract.columns)).to_pandas().reset_index(drop=True)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: not readable as Parquet: {str(error).splitlines()[0]}", "write it again") from None
-    return header, table, np.arange(1, len(table) + 1), []
+def _parquet_chunks(path: Path, contract: Contract, columns: Sequence[str]) -> Iterator[Chunk]:  # noqa: ARG001
+    next_row = 1
+    with _readable(path, "Parquet", "write the file again"), pa.parquet.ParquetFile(path) as file:
+        for batch in file.iter_batches(columns=list(columns)):
+            table = batch.to_pandas().reset_index(drop=True)
+            yield table, np.arange(next_row, next_row + len(table)), [], next_row / file.metadata.num_rows
+            next_row += len(table)
+        if next_row == 1:
+            yield file.schema_arrow.empty_table().to_pandas()[list(columns)], np.empty(0, np.int64), [], 1.0
 
 
-def _require_columns(path: Path, header: list[str], contract: Contract) -> None:
+def _require_columns(path: Path, header: list[str], columns: Sequence[str]) -> None:
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
         raise UserError(f"{path}: the header has {', '.join(repeated)} more than once", "rename or remove the copies")
-    spare = [name for name in header if name not in contract.columns]
-    missing = [name for name in contract.columns if name not in header]
+    spare = [name for name in header if name not in columns]
+    missing = [name for name in columns if name not in header]
     if missing:
         guesses = {name: get_close_matches(name, spare, n=1, cutoff=0.5) for name in missing}
         words = [f"{name!r}" + (f" (renamed to {guess[0]!r}?)" if guess else "") for name, guess in guesses.items()]

@@ -12,6 +12,7 @@ import numpy as np
 from perennial.console import run, step
 from perennial.errors import UserError
 from perennial.files import atomic, write_json
+from perennial.model import answer, answer_row, open_model
 from perennial.params import Params, Value, load
 
 if TYPE_CHECKING:
@@ -35,11 +36,15 @@ def main() -> None:
         content = export.to_onnx(pipeline, params.data).SerializeToString(deterministic=True)
         spread = float(train[params.data.target.name].std()) if params.data.task == "regression" else 1.0
         parity = export.check_parity(pipeline, content, holdout, params.data, spread)
+        session = open_model(content)
+        answers = answer(session, holdout.iloc[: export.ROWS], params.data)
     facts = profile.describe(train, params.data) | {"threshold": threshold, "parity": parity}
+    facts["answers"] = profile.answers_reference(answers, train[params.data.target.name], params.data)
+    facts["example"]["answer"] = answer_row(session, facts["example"]["row"], facts["inputs"])
     facts["model"] = {"sha256": hashlib.sha256(content).hexdigest(), **params.train.model_dump(exclude={"text"})}
     with atomic(MODEL) as path:
         path.write_bytes(content)
-    write_json(PROFILE, facts, sort_keys=False, decimals=9)
+    write_json(PROFILE, facts, sort_keys=False, decimals=None)
 
 
 def fit(train: "pd.DataFrame", params: Params) -> tuple[Any, float | None]:
