@@ -1,11 +1,13 @@
 """What a person sees while a stage runs: steps, spinners, and errors without a traceback."""
 
+import errno
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from perennial.errors import UserError
 
@@ -15,13 +17,13 @@ out, err = Console(highlight=False), Console(stderr=True, highlight=False)
 @contextmanager
 def step(text: str) -> Iterator[None]:
     """A spinner on a terminal while the block runs, and a line when it is done."""
-    with out.status(text):
+    with out.status(escape(text)):
         yield
     say(text)
 
 
 def say(text: str) -> None:
-    out.print(f"[green]✓[/] {text}")
+    out.print(f"[green]✓[/] {escape(text)}", soft_wrap=True)
 
 
 def run(main: Callable[[], None]) -> None:
@@ -30,14 +32,17 @@ def run(main: Callable[[], None]) -> None:
         main()
     except UserError as error:
         fail(str(error))
-    except PermissionError as error:
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC):
+            raise
         folder = Path(error.filename or ".").parent
-        fail(f"{error.filename}: {error.strerror}\n  Fix: make {folder} writable (chmod u+w {folder}), then run again")
+        what = f"{error.filename or 'writing'}: {error.strerror}"
+        fail(f"{what}\n  Fix: make {folder} writable, with room left on its disk, then run again")
     except KeyboardInterrupt:
         err.print("Stopped. Nothing half-written is left; run again to go on.")
         sys.exit(130)
 
 
 def fail(text: str) -> None:
-    err.print(f"[bold red]Error[/] {text.replace('[', chr(92) + '[')}", soft_wrap=True)
+    err.print(f"[bold red]Error[/] {escape(text)}", soft_wrap=True)
     sys.exit(1)

@@ -12,9 +12,9 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_core import PydanticCustomError
 
 
-def problem(text: str, key: str = "") -> PydanticCustomError:
-    """An error for the key of the section under validation (or the section itself)."""
-    return PydanticCustomError("contract", "{text}", {"text": text, "key": key})
+def problem(text: str, *keys: str) -> PydanticCustomError:
+    """An error at these keys, one below the other, of the section under validation (or at the section itself)."""
+    return PydanticCustomError("contract", "{text}", {"text": text, "keys": list(keys)})
 
 
 def suggest(name: str, known: list[str]) -> str:
@@ -25,15 +25,17 @@ def suggest(name: str, known: list[str]) -> str:
 class Section(BaseModel):
     """A frozen part of params.yaml that refuses keys it does not know."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @model_validator(mode="before")
     @classmethod
     def known_keys(cls, given: Any) -> Any:
         allowed = list(cls.model_fields)
-        for key in given if isinstance(given, dict) else ():
-            if key not in allowed:
-                raise problem(f"unknown key{suggest(str(key), allowed)} (allowed: {', '.join(allowed)})", str(key))
+        unknown = [str(key) for key in given if key not in allowed] if isinstance(given, dict) else []
+        if unknown:
+            others = f"; unknown too: {', '.join(unknown[1:])}" if unknown[1:] else ""
+            text = f"unknown key{suggest(unknown[0], allowed)} (allowed: {', '.join(allowed)}){others}"
+            raise problem(text, unknown[0])
         return given
 
 
@@ -41,6 +43,8 @@ def _as_text(value: Any) -> str:
     """Category values are text, as in CSV; 0 and "0" are the same value."""
     if isinstance(value, bool):
         raise problem("is true/false: put it in quotes, or make the feature a boolean")
+    if value is None or isinstance(value, (list, dict)):
+        raise problem("is no text or number")
     return str(value)
 
 
@@ -54,8 +58,8 @@ def _refuse_repeats(values: tuple[str, ...]) -> None:
 
 
 class Ranged(Section):
-    min: float | None = Field(None, allow_inf_nan=False)
-    max: float | None = Field(None, allow_inf_nan=False)
+    min: float | None = None
+    max: float | None = None
 
     @model_validator(mode="after")
     def possible(self) -> "Ranged":
@@ -165,11 +169,10 @@ class Contract(Section):
                 raise problem(f"{name!r} is already the {taken[name]}", role)
             if name:
                 taken[name] = role
-        for name in (*self.features, *self.sensitive):
-            if name in taken:
-                raise problem(
-                    f"is the {taken[name]}, so it cannot be a feature or a sensitive column", f"features.{name}"
-                )
+        for part, names in (("features", self.features), ("sensitive", self.sensitive)):
+            for name in names:
+                if name in taken:
+                    raise problem(f"is the {taken[name]}, so it cannot be listed here", part, name)
         for name in self.allow_leak:
             if name not in self.features:
                 raise problem(f"{name!r} is no feature{suggest(name, list(self.features))}", "allow_leak")

@@ -26,12 +26,15 @@ def layout(contract: Contract) -> dict[str, tuple[str, ...]]:
 
 def feed(rows: Sequence[Mapping[str, Any]], inputs: Mapping[str, Sequence[str]]) -> Feed:
     """Matrices from rows of plain values, None for missing."""
-    return {
-        name: np.array([[row.get(column) for column in columns] for row in rows], np.float32)
-        if name == "numbers"
-        else np.array([[_word(row.get(column), name) for column in columns] for row in rows], object)
-        for name, columns in inputs.items()
-    }
+    matrices: Feed = {}
+    for name, columns in inputs.items():
+        cells: NDArray[Any]
+        if name == "numbers":
+            cells = np.array([[row.get(column) for column in columns] for row in rows], np.float32)
+        else:
+            cells = np.array([[_word(row.get(column), name) for column in columns] for row in rows], object)
+        matrices[name] = cells.reshape(len(rows), len(columns))
+    return matrices
 
 
 def feed_frame(frame: Any, inputs: Mapping[str, Sequence[str]]) -> Feed:

@@ -74,7 +74,7 @@ class Params(Section):
         for name in self.gate.floors:
             if name not in known:
                 raise problem(
-                    f"no metric of a {self.data.task} target. Allowed: {', '.join(known)}", f"gate.floors.{name}"
+                    f"no metric of a {self.data.task} target. Allowed: {', '.join(known)}", "gate", "floors", name
                 )
         return self
 
@@ -89,16 +89,15 @@ def load(path: Path | str = "params.yaml") -> Params:
     try:
         return Params.model_validate(_plain(tree))
     except ValidationError as error:
-        lines = [
-            f"{path}:{_line(tree, keys)}: {'.'.join(keys)}: {text}" for keys, text in map(_explain, error.errors())
-        ]
+        found = [_explain(entry) for entry in error.errors() if entry["type"] != "too_short" or not entry["input"]]
+        lines = [f"{path}:{_line(tree, keys)}: {'.'.join(keys)}: {text}" for keys, text in found]
         raise UserError("\n".join(lines), f"edit {path}; README.md explains each key") from None
 
 
 def read_yaml(path: Path) -> Any:
     """YAML 1.2, so that a bare `no` is a word; a repeated key is an error."""
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import MarkedYAMLError
+    from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
     try:
         tree = YAML(typ="rt").load(path)
@@ -107,6 +106,8 @@ def read_yaml(path: Path) -> Any:
     except MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}:{line}: not valid YAML: {error.problem}", "mend that line") from None
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a text file in UTF-8: {str(error).splitlines()[0]}", "save it as UTF-8") from None
     if not isinstance(tree, dict):
         raise UserError(f"{path}: expected sections such as data: and train:, found {type(tree).__name__}")
     return tree
@@ -127,16 +128,16 @@ def _plain(node: Any) -> Any:
 def _explain(error: Any) -> tuple[list[str], str]:
     """The keys down to the fault and what is wrong with it, without pydantic's own words for tags."""
     keys = [str(part) for part in error["loc"]]
+    if keys[:2] == ["data", "features"] and len(keys) > 3:
+        del keys[3]  # the feature's type, which pydantic adds to the path
     context = error.get("ctx", {})
     if error["type"] == "contract":
-        return [*keys, *filter(None, context["key"].split("."))], context["text"]
+        return [*keys, *context["keys"]], context["text"]
     if error["type"].startswith("union_tag"):
         return [
             *keys,
             "type",
         ], f"unknown type. Allowed: {context.get('expected_tags', 'number, boolean, category, text')}"
-    if keys[:2] == ["data", "features"] and len(keys) > 3:
-        del keys[3]  # the feature's type, which pydantic adds to the path
     given = "" if error["type"] == "missing" else f" (found {error['input']!r})"
     return keys, f"{error['msg']}{given}"
 
@@ -146,9 +147,13 @@ def _line(tree: Any, keys: list[str]) -> int:
     line: int = 0
     node: Any = tree
     for key in keys:
-        mapping = isinstance(node, dict)
-        if mapping and key in node:
-            line, node = node.lc.key(key)[0], node[key]
-        elif not mapping and key.isdigit() and int(key) < len(node):
-            line, node = node.lc.item(int(key))[0], node[int(key)]
+        if isinstance(node, list):
+            place: Any = int(key) if key.isdigit() and int(key) < len(node) else None
+            place = next((index for index, item in enumerate(node) if str(item) == key), place)
+            where = node.lc.item if place is not None else None  # type: ignore[attr-defined]
+        else:
+            place = next((name for name in node if str(name) == key), None) if isinstance(node, dict) else None
+            where = node.lc.key if place is not None else None
+        if where is not None:
+            line, node = where(place)[0], node[place]
     return int(line) + 1

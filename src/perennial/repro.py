@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -33,30 +34,44 @@ def _repro() -> list[Any]:
     import logging
 
     import dvc.logger
+    from dvc.exceptions import ReproductionError
+    from dvc.stage.exceptions import StageCmdFailedError
+
+    dvc.logger.setup(level=logging.WARNING)
+    os.environ |= _environment()
+    try:
+        with _repository() as repo:
+            return list(repo.reproduce())
+    except ReproductionError as error:
+        cause = error.__cause__
+        if isinstance(cause, StageCmdFailedError):  # DVC keeps the stage's exit code in its text only
+            raise SystemExit(130 if str(cause).endswith(("exited with 130", "exited with -2")) else 1) from None
+        if isinstance(cause, PermissionError):
+            raise cause from None
+        if isinstance(cause, FileNotFoundError):
+            path = os.path.relpath(cause.filename)
+            raise UserError(f"{path}: no such file, and a stage in dvc.yaml needs it", f"git restore {path}") from None
+        raise UserError(f"DVC: {error}: {cause}", _advice(str(cause))) from None
+
+
+@contextmanager
+def _repository() -> Iterator[Any]:
+    """DVC's view of this repository; what DVC cannot do ends in a UserError with advice."""
     from dvc.exceptions import DvcException, ReproductionError
     from dvc.repo import Repo
 
-    dvc.logger.setup(level=logging.WARNING)
-    os.environ["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
     try:
         with Repo() as repo:
-            return list(repo.reproduce())
-    except ReproductionError as error:
-        raise SystemExit(_exit_code(error)) from None
+            yield repo
+    except ReproductionError:
+        raise
     except DvcException as error:
         raise UserError(f"DVC: {error}", _advice(str(error))) from None
 
 
-def _exit_code(error: Exception) -> int:
-    """130 when a stage was stopped by Ctrl-C, else 1."""
-    cause: BaseException | None = error
-    while cause:
-        if getattr(cause, "ret", None) in (130, -2):
-            return 130
-        cause = cause.__cause__
-    if "failed to reproduce" not in str(error) or not isinstance(error.__cause__, Exception):
-        out.print(str(error))
-    return 1
+def _environment() -> dict[str, str]:
+    """For the stages: `python` is this Python, whether or not its environment is activated."""
+    return {"PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])}
 
 
 def _advice(text: str) -> str:
@@ -70,31 +85,38 @@ def _advice(text: str) -> str:
 
 
 def _fetch_raw_data(params: Params) -> None:
-    """Pull the raw data when DVC keeps it and it is not here.
+    """Bring the raw data to what its pointer says, where DVC keeps it and nothing would be lost.
 
     Raises:
-        UserError: which files, from where, and what to do, when the remote does not have them.
+        UserError: which files, from where, and what to do, when there are none or the remote does not have them.
     """
     raw = Path(params.data.raw)
     pointer = raw.with_name(raw.name + ".dvc")
-    if raw.exists() or not pointer.exists():
+    if not pointer.exists():
+        if not raw.exists():
+            raise UserError(
+                f"{raw}: no such folder",
+                "put CSV or Parquet files there, one a period; `make simulate` writes the built-in data",
+            )
         return
-    from dvc.exceptions import DvcException
-    from dvc.repo import Repo
-
-    with Repo() as repo:
+    with _repository() as repo:
+        (output,) = repo.stage.load_one(str(pointer)).outs
+        if raw.exists():
+            here = output.get_hash()
+            if here == output.hash_info or not output.cache.exists(here.value):
+                return  # up to date, or edited since: the run takes the edit in
         name = repo.config["core"].get("remote")
         where = repo.config["remote"].get(name, {}).get("url", "no remote is configured")
         try:
             with out.status(f"Pulling {raw} from {where}"):
                 repo.pull([str(pointer)])
-        except (DvcException, OSError, ValueError) as error:
+        except Exception as error:  # every kind of remote has errors of its own
             raise UserError(
                 f"{raw} is kept by DVC ({pointer}) and could not be pulled from {where}: {error}",
                 f"check that {where} is there and that you may read it; if it has moved: "
                 f"dvc remote modify {name or '<name>'} url <new place>; or put the files into {raw} yourself",
             ) from None
-    out.print(f"Pulled {raw} from {where}.")
+    out.print(f"Pulled {raw} from {where}.", soft_wrap=True)
 
 
 def show(params: Params) -> None:
@@ -136,10 +158,8 @@ MISSING = {"deleted", "not in cache"}  # an output that is not here says nothing
 
 def problems() -> Iterator[str]:
     """What makes dvc.lock stale. `dvc repro --dry` exits with 0 in most of these cases, hence the status API."""
-    from dvc.repo import Repo
-
-    with Repo() as repo:
-        kept = {str(output) for stage in repo.index.stages for output in stage.outs if output.use_cache}
+    with _repository() as repo:
+        kept = {str(output): output for stage in repo.index.stages for output in stage.outs if output.use_cache}
         for stage, entries in repo.status().items():
             for entry in entries:
                 if isinstance(entry, str):
@@ -147,8 +167,13 @@ def problems() -> Iterator[str]:
                     continue
                 for kind, changes in entry.items():
                     for path, state in changes.items():
-                        if not (isinstance(state, str) and state in MISSING and path in kept):
+                        absent = isinstance(state, str) and state in MISSING
+                        if not (absent and {path, *map(str, Path(path).parents)} & kept.keys()):
                             yield f"{stage}: {kind}: {path}: {state if isinstance(state, str) else json.dumps(state)}"
+        for stage in repo.index.stages:
+            for dep in stage.deps:  # what is not here can still differ from what its own stage or .dvc file promises
+                if str(dep) in kept and not dep.exists and dep.hash_info != kept[str(dep)].hash_info:
+                    yield f"{stage.addressing}: changed deps: {dep}: modified"
 
 
 def verify() -> None:
@@ -158,7 +183,7 @@ def verify() -> None:
     if found:
         raise UserError(
             "dvc.lock is not current:\n  " + "\n  ".join(found),
-            "make run, then commit dvc.lock, models/ and reports/ with your change",
+            "make run, then commit dvc.lock and reports/ with your change",
         )
     out.print("dvc.lock is current.")
 
@@ -169,10 +194,11 @@ def reproduce() -> None:
     Raises:
         UserError: when the metrics differ (in the sixth decimal or before), naming which.
     """
+    _fetch_raw_data(load())
     with tempfile.TemporaryDirectory(prefix="perennial-") as folder:
         copy = Path(folder) / "repository"
         _copy_tree(copy)
-        environment = os.environ | {"PYTHONPATH": str(copy / "src")}
+        environment = os.environ | _environment() | {"PYTHONPATH": str(copy / "src")}
         result = subprocess.run([sys.executable, "-m", "dvc", "repro", "--no-run-cache"], cwd=copy, env=environment)
         if result.returncode:
             raise UserError("the pipeline failed in the copy", "see its messages above")

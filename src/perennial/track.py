@@ -16,7 +16,6 @@ def track_data(remote: str) -> None:
     Args:
         remote: a folder, or a URL such as s3://bucket/path, gs://… or azure://….
     """
-    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     raw = Path(load().data.raw)
@@ -24,19 +23,22 @@ def track_data(remote: str) -> None:
     _git("rm", "-r", "-q", "--cached", "--ignore-unmatch", str(raw))
     url = remote if "://" in remote else str(Path(remote).expanduser().resolve())
     with Repo() as repo, repo.config.edit("repo") as config:
-        config.setdefault("remote", {})["data"] = {"url": url}
+        before = config.setdefault("remote", {}).get("data", {})  # may hold an endpointurl, a profile …
+        kept = before if before.get("url", "").partition("://")[0] == url.partition("://")[0] else {}
+        config["remote"]["data"] = kept | {"url": url}
         config["core"]["remote"] = "data"
     try:
         with Repo() as repo, step(f"Moving {raw} to {url}"):
             repo.add([str(raw)])
             repo.push(targets=[f"{raw}.dvc"])
-    except (DvcException, OSError) as error:
+    except Exception as error:  # every kind of remote has errors of its own
         raise UserError(
             f"{raw} could not be pushed to {url}: {error}",
             "check the address and your credentials, then run this again",
         ) from None
     _git("add", ".dvc/config", f"{raw}.dvc", str(raw.parent / ".gitignore"))
-    out.print(f"{raw} is now kept by DVC. Commit what is staged: git commit -m 'Track the raw data with DVC'")
+    text = f"{raw} is now kept by DVC. Commit what is staged: git commit -m 'Track the raw data with DVC'"
+    out.print(text, soft_wrap=True)  # a command must not be folded
 
 
 def _require_support(remote: str) -> None:

@@ -53,24 +53,35 @@ def make_estimator(train: Train, seed: int, task: str) -> Any:
     from sklearn.base import is_classifier, is_regressor
 
     module, _, name = train.estimator.rpartition(".")
+    fix = "give a class such as sklearn.linear_model.LogisticRegression"
     try:
         cls = getattr(import_module(module), name)
         known = list(inspect.signature(cls).parameters)
     except (ImportError, AttributeError, ValueError, TypeError) as error:
-        raise UserError(
-            f"train.estimator: cannot load {train.estimator!r}: {error}",
-            "give a class such as sklearn.linear_model.LogisticRegression",
-        ) from None
+        raise UserError(f"train.estimator: cannot load {train.estimator!r}: {error}", fix) from None
     unknown = [key for key in train.params if key not in known]
-    if unknown:
+    if unknown and isinstance(cls, type):
         raise UserError(f"train.params: {name} has no parameter {', '.join(unknown)}", f"allowed: {', '.join(known)}")
-    model = cls(**({"random_state": seed} if "random_state" in known else {}) | train.params)
-    if not (is_regressor(model) if task == "regression" else is_classifier(model)):
-        raise UserError(
-            f"train.estimator: {name} does not fit a {task} target",
-            "choose a regressor for numbers, a classifier for classes",
-        )
+    try:
+        model = cls(**({"random_state": seed} if "random_state" in known else {}) | train.params)
+        fits = is_regressor(model) if task == "regression" else is_classifier(model)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"train.estimator: {train.estimator} cannot be made: {error}", fix) from None
+    if not fits:
+        fix = "choose a regressor for numbers, a classifier for classes"
+        raise UserError(f"train.estimator: {name} does not fit a {task} target", fix)
     return model
+
+
+def refuse_empty(train: pd.DataFrame, contract: Contract) -> None:
+    """Raises UserError naming the features that say nothing in any training row."""
+    empty = [name for name in contract.features if train[name].isna().all()]
+    mute = [n for n in contract.named("text") if n not in empty and not train[n].str.contains(TOKENS, na=False).any()]
+    if empty:
+        raise UserError(f"no training row has a value for {', '.join(empty)}", "remove it from data.features")
+    if mute:
+        fix = "the text model reads a-z, 0-9 and _ only: remove it from data.features, or transcribe it"
+        raise UserError(f"no training row has a word in {', '.join(mute)}", fix)
 
 
 def _transformer(contract: Contract, words: Words, model: Any) -> Any:
@@ -88,7 +99,7 @@ def _transformer(contract: Contract, words: Words, model: Any) -> Any:
         if name == "numbers":
             steps.append((name, _numeric(model, trees), positions))
         elif name == "categories":
-            known: Any = [[*contract.values_of(column), MISSING] for column in columns]
+            known: Any = [list(dict.fromkeys([*contract.values_of(column), MISSING])) for column in columns]
             encoder = OneHotEncoder(
                 categories=known, handle_unknown="ignore", sparse_output=tags.sparse, dtype=np.float32
             )

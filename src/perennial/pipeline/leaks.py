@@ -16,7 +16,7 @@ ROWS = 50_000  # enough to see a leak; keeps the search fast on large tables
 BINS = 64
 PAIRS = 200  # pairs of numbers looked at closely, the most promising first
 PROMISING = 0.05  # R² below which a pair is not looked at
-RARE = 20  # rows of the rarest class below which the search would see leaks in noise
+RARE = 20  # rows (of the rarest class) below which the search would see leaks in noise
 Floats = NDArray[np.float64]
 
 
@@ -36,7 +36,7 @@ def leaks(frame: pd.DataFrame, contract: Contract) -> dict[str, float]:
 def _targets(target: pd.Series, contract: Contract) -> Floats:
     """Shape (outputs, rows): the number itself, or one row of 0 and 1 for each class to tell from the rest."""
     if contract.task == "regression":
-        return target.to_numpy(np.float64)[None, :]
+        return target.to_numpy(np.float64)[None, :][: len(target) >= RARE]
     classes = contract.target.classes[1:] if contract.task == "binary" else contract.target.classes
     indicators = np.array([(target == label).to_numpy(np.float64) for label in classes])
     common = np.minimum(indicators.sum(1), (1 - indicators).sum(1)) >= RARE
@@ -47,10 +47,10 @@ def _single_score(values: pd.Series, targets: Floats, task: str) -> float:
     codes = _codes(values)
     score = float(np.mean([_learnt_score(codes, target, task) for target in targets]))
     if task == "regression" and pd.api.types.is_float_dtype(values):
-        linear = [
-            values.corr(pd.Series(targets[0], values.index), method=kind) ** 2 for kind in ("pearson", "spearman")
-        ]
-        score = max(score, *np.nan_to_num(linear))
+        known = values.dropna()
+        goal = pd.Series(targets[0], values.index)[known.index]
+        if len(known) >= RARE and known.nunique() > 1 and goal.nunique() > 1:
+            score = max(score, known.corr(goal) ** 2, known.rank().corr(goal.rank()) ** 2)
     return score
 
 
@@ -111,5 +111,9 @@ def _explained(numbers: Floats, target: Floats) -> Floats:
 
 
 def _sum_score(both: Floats, targets: Floats, task: str) -> float:
-    weights = [np.linalg.lstsq(both, target - target.mean(), rcond=None)[0] for target in targets]
-    return float(np.mean([_score(both @ w + t.mean(), t, task) for w, t in zip(weights, targets, strict=True)]))
+    """The best score of the weighted sums that fit each target; between two classes lies a third, hence the bins."""
+    sums = [both @ np.linalg.lstsq(both, target - target.mean(), rcond=None)[0] for target in targets]
+    if task == "regression":
+        return _score(sums[0] + targets[0].mean(), targets[0], task)
+    codes = [_codes(pd.Series(one)) for one in sums]
+    return max(float(np.mean([_learnt_score(code, target, task) for target in targets])) for code in codes)

@@ -87,11 +87,12 @@ def multiclass(target: NDArray[np.int64], probability: Floats) -> dict[str, Metr
 
 
 def regression(target: Floats, answer: Floats) -> dict[str, Metric]:
-    error = answer - target
+    error, centred = answer - target, target - target.mean()  # centred, or squares of large numbers drown the spread
+    some = 1e-12 * (centred**2).mean()
 
     def r2(w: Floats) -> Floats:
-        spread = mean(target**2, w) - mean(target, w) ** 2
-        return 1 - _ratio(mean(error**2, w), spread)
+        spread = mean(centred**2, w) - mean(centred, w) ** 2
+        return np.where(spread > some, 1 - mean(error**2, w) / np.maximum(spread, some or 1.0), 0.0)
 
     return {"mae": lambda w: mean(np.abs(error), w), "rmse": lambda w: np.sqrt(mean(error**2, w)), "r2": r2}
 
