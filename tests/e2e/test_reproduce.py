@@ -205,8 +205,8 @@ def keeping_to_permissions() -> list[str]:
 def test_a_folder_that_cannot_be_written_to(built: Repository, tmp_path: Path, place: str) -> None:
     here = built.copy(tmp_path / "here") if place == "with outputs" else built.clone(tmp_path / "here")
     here.replace("params.yaml", "holdout: 0.25", "holdout: 0.5")
-    for folder in ("data", "reports", "models"):
-        (here.path / folder).mkdir(exist_ok=True)
+    for folder in ("data/prepared", "reports", "models"):
+        (here.path / folder).mkdir(parents=True, exist_ok=True)
         (here.path / folder).chmod(0o555)
         text = here.command(*keeping_to_permissions(), sys.executable, "-m", "perennial", "run", expect=1)
         (here.path / folder).chmod(0o755)
