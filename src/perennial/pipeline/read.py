@@ -20,7 +20,7 @@ from perennial.pipeline.cast import cast
 
 SUFFIXES = {".csv", ".tsv", ".txt", ".parquet"}
 VIOLATION = ["file", "row", "column", "value", "problem"]
-BLOCK = 8_000_000  # bytes of CSV read at once
+BLOCK = 2_000_000  # bytes of CSV read at once; Arrow reads up to 32 blocks ahead
 CSV_FIX = "save it again as CSV in UTF-8, or say how it is written in data.csv"
 # Cells, row numbers, broken rows as violations, share of the file read so far.
 Chunk = tuple[pd.DataFrame, NDArray[np.int64], list[Any], float]
