@@ -16,6 +16,9 @@ run: $(VENV)/.pipeline ## Run what changed of the pipeline and show the result
 test: $(VENV)/.dev ## Run the tests
 	@pytest $(ARGS)
 
+test-service: $(VENV)/.dev ## Run the tests of the running service (the pages need chromium-driver)
+	@pytest tests/service $(ARGS)
+
 test-e2e: $(VENV)/.dev ## Run the slow tests: whole pipelines, remotes, real tables
 	@pytest tests/e2e $(ARGS)
 
@@ -46,8 +49,8 @@ simulate: $(VENV)/.pipeline ## Write the built-in data again (ARGS="--months 3 -
 track-data: $(VENV)/.pipeline ## Move data/raw under DVC: REMOTE=<folder, s3://…, gs://…, azure://…>
 	@perennial track-data $(or $(REMOTE),$(error say where to: make track-data REMOTE=s3://bucket/path))
 
-benchmark: $(VENV)/.dev ## Measure the pipeline and write benchmarks/README.md
-	@python benchmarks/pipeline.py
+benchmark: $(VENV)/.dev ## Measure the pipeline and the service (needs wrk); writes benchmarks/
+	@python benchmarks/pipeline.py && python benchmarks/serving/run.py
 
 lock: $(VENV)/.dev ## Resolve requirements/*.txt again from pyproject.toml
 	@scripts/lock
@@ -58,4 +61,4 @@ clean: ## Remove the virtual environment and every cache
 $(VENV)/.%: requirements/%.txt pyproject.toml
 	@scripts/install $*
 
-.PHONY: help setup serve score image run test test-e2e lint format verify reproduce simulate track-data benchmark lock clean
+.PHONY: help setup serve score image run test test-service test-e2e lint format verify reproduce simulate track-data benchmark lock clean

@@ -4,6 +4,7 @@ Reads data/prepared, writes models/model.onnx and models/profile.json. No pickle
 """
 
 import hashlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ def main() -> None:
 
     from perennial.pipeline import export, profile
 
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # idle threads sleep: spinning is costly on shared cores
     params = load()
     train, holdout = (pd.read_parquet(PREPARED / f"{name}.parquet") for name in ("train", "holdout"))
     with step(f"Fitting {params.train.estimator.rpartition('.')[2]} on {len(train):,} rows"):
