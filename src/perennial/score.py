@@ -77,9 +77,12 @@ def _scored(
     bad = check.set_aside(found, origin, contract)
     problems = found[["row"]].assign(error=found["column"] + ": " + found["problem"]).groupby("row")["error"]
     result = pd.DataFrame({"row": chunk.rows}).assign(**{name: chunk.frame[name] for name in carried})
-    result = result.assign(**_answers(answer(session, features, contract), profile))
-    result.loc[bad, list(result.columns[1 + len(carried) :])] = None
-    result["error"] = result["row"].map(problems.agg("; ".join)).where(bad)
+    answers = answer(session, features, contract)
+    silent = ~np.isfinite(answers.reshape(len(answers), -1)).all(axis=1)  # sums beyond what a float32 holds
+    result = result.assign(**_answers(answers, profile))
+    result.loc[bad | silent, list(result.columns[1 + len(carried) :])] = None
+    reasons = result["row"].map(problems.agg("; ".join)).where(bad)
+    result["error"] = reasons.mask(silent & ~bad, "numbers too large for the model")
     lines = found.loc[found["column"] == "", ["row", "problem"]]  # lines that are no rows keep their place too
     whole = pd.concat([result, lines.rename(columns={"problem": "error"})]).sort_values("row", ignore_index=True)
     return whole.astype(dict.fromkeys({"label", "error"} & set(whole.columns), "str"))

@@ -19,7 +19,7 @@ from perennial.serving import artifacts, metrics, pages, schema
 from perennial.serving.front import Endpoint, Front, RefusedError
 from perennial.serving.ids import Ids, issued
 from perennial.serving.log import SegmentLog
-from perennial.serving.predictor import Predictor
+from perennial.serving.predictor import NoAnswerError, Predictor
 from perennial.serving.settings import Settings, from_environment
 from perennial.serving.version import describe
 
@@ -44,7 +44,11 @@ class Service:
     def predict(self, body: bytes) -> bytes:
         """Score rows. They are on disk before this returns."""
         rows = _parsed(self._requests, body)["instances"]
-        answers = self.predictor.predict(rows)
+        try:
+            answers = self.predictor.predict(rows)
+        except NoAnswerError as error:
+            where = {"path": f"$.instances[{error}]", "message": "Numbers too large for the model"}
+            raise RefusedError(422, "the request does not fit the model", [where]) from None
         request_id, now, version = self._ids.request(), round(time.time(), 3), self.predictor.version
         lines = []
         for place, (row, answer) in enumerate(zip(rows, answers, strict=True)):
@@ -121,6 +125,7 @@ def _flask(service: Service) -> Flask:
     )
     app.add_url_rule("/version", "version", lambda: _json(service.version))
     app.add_url_rule("/metrics", "metrics", lambda: Response(metrics.exposition(), content_type=metrics.CONTENT_TYPE))
+    app.add_url_rule("/favicon.ico", "favicon", lambda: Response(status=204))
     pages.add(app, service.predictor, settings)
 
     @app.errorhandler(HTTPException)

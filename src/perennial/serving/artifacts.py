@@ -28,6 +28,17 @@ class Artifacts:
         return str(self.profile["model"]["sha256"][:12])
 
 
+NEEDED = (
+    "inputs",
+    "example",
+    "features",
+    "answers",
+    "classes",
+    "threshold",
+    "trained_on",
+    "contract_digest",
+    "versions",
+)
 current: Artifacts | None = None  # what the master read; workers inherit it
 
 
@@ -42,7 +53,7 @@ def read(folder: Path, expected_sha256: str = "") -> Artifacts:
         profile = json.loads(_read(path))
         contract = Contract.model_validate(profile["contract"])
         digests = {"profile.json": profile["model"]["sha256"], "MODEL_SHA256": expected_sha256}
-        absent = [key for key in ("inputs", "example", "features", "answers") if key not in profile]
+        absent = [key for key in NEEDED if key not in profile]
     except (ValueError, KeyError, TypeError, ValidationError) as error:
         problem = str(error).splitlines()[0]
         raise UserError(f"{path} is not the profile of a model: {problem}", "run `make run` again") from None

@@ -59,6 +59,7 @@ class Front:
             body = endpoint(self._read(environ))
         except RefusedError as refused:
             code, body, headers = refused.code, refused.body, refused.headers
+            self._drain(environ)
         except Exception:
             self._flask.logger.exception("%s failed", path)
             code, body = 500, orjson.dumps({"error": "Internal Server Error", "details": []})
@@ -80,12 +81,18 @@ class Front:
             raise RefusedError(413, f"the body is larger than {self._most} bytes")
         return body
 
+    def _drain(self, environ: dict[str, Any]) -> None:
+        """Take what is still to come, within reason: most clients send all before they listen."""
+        for _ in range(16):
+            if not environ["wsgi.input"].read(self._most):
+                return
+
     def _ask_key(self, environ: dict[str, Any]) -> None:
         """`X-API-Key`, a bearer token, or the password a browser asks for."""
-        given = environ.get("HTTP_X_API_KEY")
-        if given is None and (header := Authorization.from_header(environ.get("HTTP_AUTHORIZATION"))):
-            given = header.token or header.password
-        if not hmac.compare_digest((given or "").encode(), self._key):
+        given = environ.get("HTTP_X_API_KEY", "").encode("latin-1")  # as WSGI decodes what came over the wire
+        if not given and (header := Authorization.from_header(environ.get("HTTP_AUTHORIZATION"))):
+            given = header.token.encode("latin-1") if header.token else (header.password or "").encode()
+        if not hmac.compare_digest(given, self._key):
             asked = {"WWW-Authenticate": 'Basic realm="API key as password"'}
             raise RefusedError(401, "send the API key in X-API-Key", headers=asked)
 

@@ -5,7 +5,7 @@ Every bin exists from the start, or the first row in a new one would be invisibl
 """
 
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,7 @@ class Bins:
         self._words = kind == "text"
         shares = len(facts["shares"])
         extra = [] if not kind else [MISSING] if self._edges is not None else [MISSING, OTHER]
+        extra = [_free(name, self._places) for name in extra]
         own = range(shares) if self._edges is not None else values
         self.names = [*(str(name).lower() if isinstance(name, bool) else str(name) for name in own), *extra]
         self._children = [child(name) for name in self.names]
@@ -65,6 +66,11 @@ class Bins:
         for place, rows in enumerate(np.bincount(list(map(self.place, values)))):
             if rows:
                 self._children[place].inc(int(rows))
+
+
+def _free(name: str, taken: Container[Any]) -> str:
+    """The name of a bin that no value of the contract has."""
+    return name if name not in taken else _free(f"{name}_", taken)
 
 
 class ModelMetrics:

@@ -1,6 +1,7 @@
 """The model, warmed up and asked row by row."""
 
 from collections.abc import Sequence
+from math import isfinite
 from typing import Any
 
 from perennial.errors import UserError
@@ -9,6 +10,10 @@ from perennial.model import open_model
 from perennial.serving.artifacts import Artifacts
 
 Row = dict[str, Any]
+
+
+class NoAnswerError(Exception):
+    """The place of a row that the model cannot tell anything about."""
 
 
 class Predictor:
@@ -39,8 +44,15 @@ class Predictor:
         return answers
 
     def predict(self, rows: Sequence[Row]) -> list[Row]:
-        """For each row `{label, probabilities}`, or `{value}` for a regression."""
+        """For each row `{label, probabilities}`, or `{value}` for a regression.
+
+        Raises:
+            NoAnswerError: when numbers so large that the model's own sums overflow leave it without an answer.
+        """
         answers, classes = self.run(rows), self._classes
+        for place, answer in enumerate(answers):
+            if not all(map(isfinite, answer)):
+                raise NoAnswerError(place)
         if not classes:
             return [{"value": value} for (value,) in answers]
         return [{"label": self.label(answer), "probabilities": dict(zip(classes, answer))} for answer in answers]  # noqa: B905

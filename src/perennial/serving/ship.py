@@ -8,6 +8,8 @@ import fcntl
 import hashlib
 import logging
 import os
+import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,17 +20,21 @@ from perennial.errors import UserError
 from perennial.serving.log import CLOSED, adopt
 from perennial.serving.settings import Settings, from_environment
 
+SEGMENT = re.compile(r"\w+-\d{8}T\d{6}-")  # other files are nobody's business
 TRIES = 4  # then the segment waits for the next round
 logger = logging.getLogger("perennial.ship")
 
 
 def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s")
-    settings = from_environment()
-    with _alone(settings.log_dir) as alone:
-        if alone:
-            adopt(settings.log_dir)
-            ship(settings)
+    try:
+        settings = from_environment()
+        with _alone(settings.log_dir) as alone:
+            if alone:
+                adopt(settings.log_dir)
+                ship(settings)
+    except UserError as error:
+        sys.exit(f"Error {error}")
 
 
 @contextmanager
@@ -50,7 +56,7 @@ def ship(settings: Settings) -> int:
     Raises:
         UserError: when the store's URL is of a kind that no installed package understands.
     """
-    segments = sorted(settings.log_dir.glob(f"*{CLOSED}"))
+    segments = sorted(path for path in settings.log_dir.glob(f"*{CLOSED}") if SEGMENT.match(path.name))
     if not segments:
         return 0
     import fsspec

@@ -12,7 +12,6 @@ from perennial.serving.settings import Settings
 
 def describe(settings: Settings, predictor: Predictor) -> dict[str, Any]:
     """What /version answers; unknown parts are empty."""
-    metrics = _read(settings.metrics_file)
     return {
         "model_version": predictor.version,
         "model_sha256": predictor.profile["model"]["sha256"],
@@ -21,13 +20,21 @@ def describe(settings: Settings, predictor: Predictor) -> dict[str, Any]:
         "git_commit": settings.git_commit or _commit(),
         "image_digest": settings.image_digest,
         "trained_on": predictor.profile["trained_on"],
-        "metrics": json.loads(metrics)["metrics"] if metrics else {},
+        "metrics": _metrics(settings.metrics_file),
         "packages": predictor.profile["versions"],
     }
 
 
 def _read(path: Path) -> bytes:
     return path.read_bytes() if path.is_file() else b""
+
+
+def _metrics(path: Path) -> Any:
+    """The figures of the evaluation; a report that is torn or absent is no reason not to serve."""
+    try:
+        return json.loads(_read(path))["metrics"]
+    except (ValueError, KeyError, TypeError):
+        return {}
 
 
 def _commit() -> str:
