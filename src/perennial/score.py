@@ -78,7 +78,8 @@ def _scored(
     problems = found[["row"]].assign(error=found["column"] + ": " + found["problem"]).groupby("row")["error"]
     result = pd.DataFrame({"row": chunk.rows}).assign(**{name: chunk.frame[name] for name in carried})
     answers = answer(session, features, contract)
-    silent = ~np.isfinite(answers.reshape(len(answers), -1)).all(axis=1)  # sums beyond what a float32 holds
+    finite = np.isfinite(answers)  # the model's own sums may go beyond what a float32 holds
+    silent = pd.Series(~(finite if finite.ndim == 1 else finite.all(axis=1)), index=bad.index)
     result = result.assign(**_answers(answers, profile))
     result.loc[bad | silent, list(result.columns[1 + len(carried) :])] = None
     reasons = result["row"].map(problems.agg("; ".join)).where(bad)
