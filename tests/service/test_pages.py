@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -91,6 +91,12 @@ def test_a_wrong_value_is_shown_with_its_path(browser: Chrome, server: Server) -
     assert f"$.instances[0].{name}: String should have at most 10000 characters" in text
 
 
+def test_the_form_of_a_number_shows_a_number(browser: Chrome, start: Callable[..., Server]) -> None:
+    with start("regression") as server:
+        text = submit(opened(browser, server, "/"))
+        assert float(text.split()[0]) == pytest.approx(server.predict(example(server))[0]["value"], rel=1e-5)
+
+
 def test_the_documentation_needs_no_other_host_and_can_be_tried_out(browser: Chrome, server: Server) -> None:
     page = opened(browser, server, "/docs/")
     block = wait(page, lambda b: b.find_element(By.CSS_SELECTOR, ".opblock-post"))
@@ -103,9 +109,9 @@ def test_the_documentation_needs_no_other_host_and_can_be_tried_out(browser: Chr
         page, lambda b: b.find_element(By.CSS_SELECTOR, ".live-responses-table tr.response .response-col_status")
     )
     assert response.text.startswith("200")
-    errors = [
-        entry
-        for entry in browser.get_log("browser")
-        if entry["level"] == "SEVERE" and "favicon" not in entry["message"]
-    ]
-    assert [entry for entry in errors if "422" not in entry["message"]] == []
+
+
+def test_no_page_complains_on_the_console(browser: Chrome) -> None:
+    """Runs last: about all of the above but the request that was refused."""
+    complaints = [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+    assert [message for message in complaints if "422" not in message] == []

@@ -1,5 +1,6 @@
 """A worker's housekeeper: a thread that closes old segments and has closed ones shipped."""
 
+import logging
 import subprocess
 import sys
 import threading
@@ -10,6 +11,8 @@ from perennial.serving.settings import Settings
 
 if TYPE_CHECKING:
     from perennial.serving.app import Service
+
+logger = logging.getLogger("perennial.keeper")
 
 
 class Keeper(threading.Thread):
@@ -26,11 +29,17 @@ class Keeper(threading.Thread):
 
     def run(self) -> None:
         while not self._over.wait(self._pause):
-            for log in self._logs:
-                log.rotate()
-            adopt(self._settings.log_dir)
-            if any(self._settings.log_dir.glob(f"*{CLOSED}")):
-                subprocess.run([sys.executable, "-m", "perennial.serving.ship"], check=False)
+            try:
+                self._round()
+            except Exception:  # a full disk, a lost mount: it may pass, and the next round must come
+                logger.exception("housekeeping failed")
+
+    def _round(self) -> None:
+        for log in self._logs:
+            log.rotate()
+        adopt(self._settings.log_dir)
+        if any(self._settings.log_dir.glob(f"*{CLOSED}")):
+            subprocess.run([sys.executable, "-m", "perennial.serving.ship"], check=False)
 
     def stop(self) -> None:
         """Close what this worker wrote; another worker, or the next start, ships it."""

@@ -6,6 +6,7 @@ acknowledged. A segment is `<kind>-<time>-<worker>.open` under an exclusive lock
 open (its lock is gone) and takes the closed ones away.
 """
 
+import contextlib
 import fcntl
 import os
 import threading
@@ -72,10 +73,8 @@ class SegmentLog:
 
 def adopt(folder: Path) -> None:
     """Close the segments whose writer is gone: its lock went with it."""
-    for path in folder.glob(f"*{OPEN}"):
-        with path.open("rb") as segment:
-            try:
-                fcntl.flock(segment, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
+    for path in folder.glob(f"[!.]*{OPEN}"):  # one with a dot is about to be locked by its writer
+        # Its writer, or another that adopts, may close it at the same moment.
+        with contextlib.suppress(FileNotFoundError, BlockingIOError), path.open("rb") as segment:
+            fcntl.flock(segment, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.rename(path.with_suffix(CLOSED))
