@@ -53,8 +53,8 @@ class Batch:
     def bare(self, path: Path) -> subprocess.Popen[str]:
         """A process that holds the rows in memory; see `ask`."""
         command = [sys.executable, HERE / "servers/bare_runtime.py", "models", path]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        return subprocess.Popen(command, cwd=self.tree, env=self.variables, text=True, **pipes)  # type: ignore[call-overload]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(command, cwd=self.tree, env=self.variables, text=True, stdin=pipe, stdout=pipe)
 
 
 def ask(bare: subprocess.Popen[str]) -> Figures:

@@ -56,6 +56,7 @@ class Bench:
 
     def run(self) -> Figures:
         load = os.getloadavg()[0]
+        commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
         self.tell("training the model")
         self.train()
         self.tell("installing the contenders (kept for the next time)")
@@ -66,7 +67,8 @@ class Bench:
         scored = batch.measure(self.work, list(self.plan.tables), self.plan.scorings, self.tell)
         machine = {
             "system": f"{platform.system()} {platform.machine()}", "cores": os.cpu_count(),
-            "python": platform.python_version(), "load": [round(load, 1), round(os.getloadavg()[0], 1)],
+            "python": platform.python_version(), "commit": commit.stdout.strip(),
+            "load": [round(load, 1), round(os.getloadavg()[0], 1)],
         }  # fmt: skip
         facts = {one.name: {"title": one.title, **one.environment.facts, **alone[one.name]} for one in field}
         return {"machine": machine, "plan": vars(self.plan), "contenders": facts, "load": served, "batch": scored}

@@ -63,17 +63,17 @@ def evaluate() -> None:
 @app.command()
 def verify() -> None:
     """Tell whether dvc.lock is current, in seconds and without training."""
-    from perennial import repro
+    from perennial import verify as checks
 
-    repro.verify()
+    checks.verify()
 
 
 @app.command()
 def reproduce() -> None:
     """Run everything again in an empty place: same bytes, same metrics, or different."""
-    from perennial import repro
+    from perennial import verify as checks
 
-    repro.reproduce()
+    checks.reproduce()
 
 
 @app.command()

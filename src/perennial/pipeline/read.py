@@ -137,9 +137,11 @@ def _csv_chunks(path: Path, contract: Contract, columns: Sequence[str]) -> Itera
     ):
         told, empty = 0, reader.schema.empty_table().to_pandas()
         for batch in reader:
-            table, noted, told = batch.to_pandas(), broken[told:], len(broken)
+            table = batch.to_pandas()
             rows = _row_numbers(len(table), [row[1] for row in broken], next_row)
             next_row = int(rows[-1]) + 1 if len(rows) else next_row
+            noted = [row for row in broken[told:] if row[1] < next_row]  # Arrow reads ahead: later ones wait
+            told += len(noted)
             filled = (table != "").any(axis=1).to_numpy()  # a blank line is nothing
             yield table[filled].reset_index(drop=True), rows[filled], _spoken(noted), file.tell() / file.size()
         yield empty, np.empty(0, np.int64), _spoken(broken[told:]), 1.0

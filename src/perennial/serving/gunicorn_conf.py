@@ -60,8 +60,8 @@ def _tried(found: artifacts.Artifacts) -> str:
         from perennial.serving.predictor import Predictor
 
         Predictor(found)
-    except UserError as error:
-        os.write(writer, str(error).encode())
+    except Exception as error:  # whatever it is, a worker would end with it, and gunicorn with its workers
+        os.write(writer, str(error).encode() or b"the model could not be tried")
     finally:
         os._exit(0)
 

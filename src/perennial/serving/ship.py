@@ -76,6 +76,7 @@ def _take(store: Any, root: str, segment: Path) -> bool:
     target = f"{root}/{kind}/dt={written[:4]}-{written[4:6]}-{written[6:8]}/{segment.name}"
     content = segment.read_bytes()
     for attempt in range(TRIES if content else 0):
+        time.sleep(0.2 * 4 ** (attempt - 1) * (1 + os.urandom(1)[0] / 256) if attempt else 0)
         try:
             store.makedirs(target.rpartition("/")[0], exist_ok=True)
             store.pipe_file(target, content)
@@ -85,7 +86,6 @@ def _take(store: Any, root: str, segment: Path) -> bool:
             logger.warning("%s arrived damaged, trying again", target)
         except Exception as error:  # whatever the store's library raises, the segment stays here
             logger.warning("%s not shipped (%s: %s)", segment.name, type(error).__name__, error)
-        time.sleep(0.2 * 4**attempt * (1 + os.urandom(1)[0] / 256))
     else:
         if content:
             return False
