@@ -51,3 +51,11 @@ def feed_frame(frame: Any, inputs: Mapping[str, Sequence[str]]) -> Feed:
 
 def _word(value: Any, name: str) -> str:
     return str(value) if value is not None else (MISSING if name == "categories" else "")
+
+
+def encode_target(target: Any, contract: Contract) -> NDArray[Any]:
+    """A pandas column of labels as numbers: as they are, or classes as their position in `Target.classes`."""
+    if contract.task == "regression":
+        return np.asarray(target.to_numpy(np.float64))
+    places = {label: index for index, label in enumerate(contract.target.classes)}
+    return np.asarray(target.map(places).to_numpy(np.int64))

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from perennial.inputs import feed, layout
+from perennial.inputs import encode_target, feed, layout
 from perennial.model import answer, open_model
 from perennial.params import METRICS, Params, Value, load
 from perennial.pipeline import evaluate, export, prepare, profile, train
@@ -35,7 +35,7 @@ class Built(NamedTuple):
 
     def judged(self) -> dict[str, Any]:
         data = self.params.data
-        target = evaluate.encoded(self.holdout[data.target.name], data)
+        target = encode_target(self.holdout[data.target.name], data)
         return evaluate.judge(target, answer(self.session, self.holdout, data), self.profile, self.params)
 
 
@@ -54,7 +54,7 @@ def built() -> Built:
 
 @pytest.fixture(scope="session")
 def importance(built: Built) -> dict[str, Any]:
-    target = evaluate.encoded(built.holdout[built.params.data.target.name], built.params.data)
+    target = encode_target(built.holdout[built.params.data.target.name], built.params.data)
     return evaluate.permutation_importance(built.session, built.holdout, target, built.profile, built.params)
 
 

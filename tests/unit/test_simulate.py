@@ -12,6 +12,7 @@ from sklearn.metrics import roc_auc_score
 from perennial import cli, simulate
 from perennial.contract import Contract
 from perennial.errors import UserError
+from perennial.inputs import encode_target
 from perennial.params import Params, load
 from perennial.pipeline import features, prepare, train
 from perennial.pipeline.split import split
@@ -132,7 +133,7 @@ def test_the_model_of_params_yaml_comes_close_to_the_best_auc_and_not_above(para
     known, judging = split(prepare.collect(contract, report)[0], params, report)
     pipeline, _ = train.fit(known, params.model_copy(update={"value": None}))
     probability = pipeline.predict_proba(features.matrix(judging, contract))[:, 1]
-    reached = roc_auc_score(features.encode_target(judging[contract.target.name], contract), probability)
+    reached = roc_auc_score(encode_target(judging[contract.target.name], contract), probability)
     first = f"{pd.Timestamp(report['split']['holdout']['from']):%Y-%m}"
     months = [name for name in simulate.months_from("2025-01", 12) if name >= first]
     best = simulate.best_auc([simulate.simulate_month(name, 1500, SEED) for name in months])

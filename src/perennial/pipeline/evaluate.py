@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perennial.console import run, step
-from perennial.contract import Contract
 from perennial.files import atomic, read_json, write_json
+from perennial.inputs import encode_target
 from perennial.model import answer as ask
 from perennial.model import open_model
 from perennial.params import METRICS, Params, load
@@ -34,7 +34,7 @@ def main() -> None:
 
     params, profile, holdout = load(), read_json(PROFILE), pd.read_parquet(HOLDOUT)
     session = open_model(str(MODEL))
-    target = encoded(holdout[params.data.target.name], params.data)
+    target = encode_target(holdout[params.data.target.name], params.data)
     answer = ask(session, holdout, params.data)
     with step(f"Evaluating on {len(holdout):,} hold-out rows"):
         figures = judge(target, answer, profile, params)
@@ -58,15 +58,6 @@ def main() -> None:
             path.write_text(html, encoding="utf-8")
     write_json(REPORTS / "evaluation.json", details)
     write_json(REPORTS / "metrics.json", figures)
-
-
-def encoded(target: "pd.Series", contract: Contract) -> Floats:
-    """Numbers as they are; classes as their position in `Target.classes`."""
-    if contract.task == "regression":
-        return np.asarray(target.to_numpy(np.float64))
-    return np.asarray(
-        target.map({label: float(index) for index, label in enumerate(contract.target.classes)}).to_numpy(np.float64)
-    )
 
 
 def judge(target: Floats, answer: Floats, profile: dict[str, Any], params: Params) -> dict[str, Any]:

@@ -129,10 +129,3 @@ def _numeric(model: Any, trees: bool) -> Any:
         return "passthrough"
     imputer = SimpleImputer(strategy="median", keep_empty_features=True)
     return imputer if trees else make_pipeline(imputer, StandardScaler())
-
-
-def encode_target(target: pd.Series, contract: Contract) -> Any:
-    """Numbers as they are; classes as their position in `Target.classes`."""
-    if contract.task == "regression":
-        return target.to_numpy(np.float64)
-    return target.map({label: index for index, label in enumerate(contract.target.classes)}).to_numpy(np.int64)

@@ -13,6 +13,7 @@ import numpy as np
 from perennial.console import run, step
 from perennial.errors import UserError
 from perennial.files import atomic, write_json
+from perennial.inputs import encode_target
 from perennial.model import answer, answer_row, open_model
 from perennial.params import Params, Value, load
 
@@ -63,7 +64,7 @@ def fit(train: "pd.DataFrame", params: Params) -> tuple[Any, float | None]:
     features.refuse_empty(train, params.data)
     rows, target = (
         features.matrix(train, params.data),
-        features.encode_target(train[params.data.target.name], params.data),
+        encode_target(train[params.data.target.name], params.data),
     )
     pipeline = features.build(params)
     try:
