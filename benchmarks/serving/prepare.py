@@ -15,7 +15,7 @@ import joblib
 import pandas as pd
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from perennial.inputs import layout
+from perennial.inputs import encode_target, layout
 from perennial.params import Params, load
 from perennial.pipeline import evaluate, features, prepare, train
 
@@ -49,7 +49,7 @@ def fit(rows: pd.DataFrame, params: Params) -> tuple[Any, dict[str, list[str]]]:
         for name, step, places in transformers
     ]
     named = features.matrix(rows, params.data).set_axis([*columns["numbers"], *columns["words"]], axis=1)
-    return model.fit(named, features.encode_target(rows[params.data.target.name], params.data)), columns
+    return model.fit(named, encode_target(rows[params.data.target.name], params.data)), columns
 
 
 def requests(
