@@ -77,6 +77,14 @@ def reproduce() -> None:
 
 
 @app.command()
+def gate() -> None:
+    """Tell whether this tree's model may be merged, against the champion of the base commit."""
+    from perennial.review import gate as judge
+
+    raise typer.Exit(0 if judge.gate() else 1)
+
+
+@app.command()
 def serve(port: Annotated[int, typer.Option(help="0 for a free one")] = 0) -> None:
     """Serve the last model on this machine, and print a request to try."""
     from perennial.serving import local

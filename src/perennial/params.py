@@ -51,8 +51,33 @@ class Evaluate(Section):
     bootstrap: int = Field(ge=100, le=10_000)  # resamples behind each interval
 
 
+class Slices(Section):
+    """Bounds on the leading metric within each slice and sensitive group."""
+
+    floor: float | None = None  # the worst figure of a slice
+    margin: float = Field(0.02, ge=0)  # the largest fall of a slice; of an error: as a share of the champion's
+    rows: int = Field(100, ge=20)  # slices with fewer rows are not judged
+
+
+class Budget(Section):
+    """A cost may grow to `ratio` times the champion's, and to any figure up to `free`."""
+
+    ratio: float = Field(gt=1)
+    free: float = Field(0, ge=0)
+
+
 class Gate(Section):
+    """What a model must hold to be merged; null switches a rule off."""
+
     floors: dict[str, float]  # the worst value of a metric that may be merged
+    margin: float | None = Field(0.002, ge=0)  # a fall of the leading metric that is let pass even when it is certain
+    baseline: bool = True  # better than a dummy
+    slices: Slices | None = Slices()
+    fairness: float | None = Field(0.2, gt=0)  # the largest gap between sensitive groups
+    calibration: float | None = Field(0.05, gt=0)  # the largest calibration error
+    size: Budget | None = Budget(ratio=2, free=10)  # MB of the model
+    latency: Budget | None = Budget(ratio=2, free=1)  # ms for one row
+    reproduced: Literal["bytes", "metrics"] | None = "metrics"  # what a second run must give again
 
 
 class Params(Section):

@@ -15,18 +15,25 @@ from perennial.params import METRICS, Params, load
 METRICS_FILE, EVALUATION = Path("reports/metrics.json"), Path("reports/evaluation.json")
 
 
+class StageFailed(SystemExit):
+    """A stage ended badly, and has said why; the command's exit code is 1, or 130 after Ctrl-C."""
+
+
 def run() -> None:
     """Bring every stage up to date, then show the result."""
     params = load()
-    fetch_raw_data(params)
-    ran = _repro()
-    if not ran:
+    if not update(params):
         out.print("Nothing changed since the last run: every stage is up to date.")
     show(params)
 
 
-def _repro() -> list[Any]:
-    """The stages that ran. The stage itself has said what went wrong when one fails."""
+def update(params: Params) -> list[Any]:
+    """Bring every stage up to date; the stages that ran.
+
+    Raises:
+        StageFailed: when one fails.
+    """
+    fetch_raw_data(params)
     import logging
 
     import dvc.logger
@@ -41,7 +48,7 @@ def _repro() -> list[Any]:
     except ReproductionError as error:
         cause = error.__cause__
         if isinstance(cause, StageCmdFailedError):  # DVC keeps the stage's exit code in its text only
-            raise SystemExit(130 if str(cause).endswith(("exited with 130", "exited with -2")) else 1) from None
+            raise StageFailed(130 if str(cause).endswith(("exited with 130", "exited with -2")) else 1) from None
         if isinstance(cause, PermissionError):
             raise cause from None
         if isinstance(cause, FileNotFoundError):

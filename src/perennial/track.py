@@ -1,10 +1,10 @@
 """When data outgrows Git: move `data.raw` under DVC, with a remote that holds the bytes."""
 
-import subprocess
 from pathlib import Path
 
 from perennial.console import out, step
 from perennial.errors import UserError
+from perennial.git import git
 from perennial.params import load
 
 EXTRAS = {"s3": "dvc-s3", "gs": "dvc-gs", "azure": "dvc-azure", "ssh": "dvc-ssh"}
@@ -20,7 +20,7 @@ def track_data(remote: str) -> None:
 
     raw = Path(load().data.raw)
     _require_support(remote)
-    _git("rm", "-r", "-q", "--cached", "--ignore-unmatch", str(raw))
+    git("rm", "-r", "-q", "--cached", "--ignore-unmatch", str(raw))
     url = remote if "://" in remote else str(Path(remote).expanduser().resolve())
     with Repo() as repo, repo.config.edit("repo") as config:
         before = config.setdefault("remote", {}).get("data", {})  # may hold an endpointurl, a profile …
@@ -36,7 +36,7 @@ def track_data(remote: str) -> None:
             f"{raw} could not be pushed to {url}: {error}",
             "check the address and your credentials, then run this again",
         ) from None
-    _git("add", ".dvc/config", f"{raw}.dvc", str(raw.parent / ".gitignore"))
+    git("add", ".dvc/config", f"{raw}.dvc", str(raw.parent / ".gitignore"))
     text = f"{raw} is now kept by DVC. Commit what is staged: git commit -m 'Track the raw data with DVC'"
     out.print(text, soft_wrap=True)  # a command must not be folded
 
@@ -56,7 +56,3 @@ def _require_support(remote: str) -> None:
                 f"{remote} needs the package {EXTRAS[scheme]}",
                 "add it to the pipeline group in pyproject.toml, then make lock setup",
             )
-
-
-def _git(*arguments: str) -> None:
-    subprocess.run(["git", *arguments], check=True)

@@ -7,13 +7,15 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from perennial.console import out
 from perennial.errors import UserError
 from perennial.files import read_json
-from perennial.params import load
+from perennial.git import git
+from perennial.params import load, read_yaml
 from perennial.repro import METRICS_FILE, environment, fetch_raw_data, repository
 
 MISSING = {"deleted", "not in cache"}  # an output that is not here says nothing about the lock
@@ -51,11 +53,20 @@ def verify() -> None:
     out.print("dvc.lock is current.")
 
 
-def reproduce() -> None:
-    """Run everything again in an empty place and compare with what dvc.lock promises.
+@dataclass(frozen=True)
+class Reproduction:
+    """What a second run, in an empty place, gave."""
 
-    Raises:
-        UserError: when the metrics differ (in the sixth decimal or before), naming which.
+    level: Literal["same bytes", "same metrics", "different", "failed"]
+    details: list[str]  # the outputs with other bytes, or the metrics that differ
+
+
+def reproduction(lock: Any, metrics: Any) -> Reproduction:
+    """Run everything again in an empty place and compare.
+
+    Args:
+        lock: the content of the dvc.lock that promises the outputs' hashes.
+        metrics: the figures that it promises, as in reports/metrics.json.
     """
     fetch_raw_data(load())
     with tempfile.TemporaryDirectory(prefix="perennial-") as folder:
@@ -64,43 +75,55 @@ def reproduce() -> None:
         variables = os.environ | environment() | {"PYTHONPATH": str(copy / "src")}
         result = subprocess.run([sys.executable, "-m", "dvc", "repro", "--no-run-cache"], cwd=copy, env=variables)
         if result.returncode:
-            raise UserError("the pipeline failed in the copy", "see its messages above")
-        changed = _changed_outputs(Path("dvc.lock"), copy / "dvc.lock")
-        different = _differences(read_json(METRICS_FILE), read_json(copy / METRICS_FILE))
+            return Reproduction("failed", [])
+        changed = _changed_outputs(lock, read_yaml(copy / "dvc.lock"))
+        different = _differences(metrics, read_json(copy / METRICS_FILE))
     if different:
+        return Reproduction("different", different)
+    return Reproduction("same metrics" if changed else "same bytes", changed)
+
+
+def reproduce() -> None:
+    """Run everything again and compare with what dvc.lock and reports/metrics.json promise.
+
+    Raises:
+        UserError: when the metrics differ (in the sixth decimal or before), naming which.
+    """
+    again = reproduction(read_yaml(Path("dvc.lock")), read_json(METRICS_FILE))
+    if again.level == "failed":
+        raise UserError("the pipeline failed in the copy", "see its messages above")
+    if again.level == "different":
         raise UserError(
-            "different: the metrics are not those of this tree\n  " + "\n  ".join(different),
+            "different: the metrics are not those of this tree\n  " + "\n  ".join(again.details),
             "make run, look at the change, commit it",
         )
-    if changed:
-        out.print("[yellow]same metrics[/], but other bytes (another processor can do that): " + ", ".join(changed))
+    if again.details:
+        changed = ", ".join(again.details)
+        out.print(f"[yellow]same metrics[/], but other bytes (another processor can do that): {changed}")
     else:
         out.print("[green]same bytes[/]: every output is identical.")
 
 
 def _copy_tree(copy: Path) -> None:
     """Everything Git tracks or would track, as it is now, and the raw data; none of the cached outputs."""
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        capture_output=True,
-        check=True,
-        text=True,
-    )
-    for name in filter(None, listed.stdout.split("\0")):
+    listed = git("ls-files", "-z", "--cached", "--others", "--exclude-standard")
+    for name in filter(None, listed.split("\0")):
         if Path(name).is_file():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(name, copy / name)
     raw = Path(load().data.raw)
     shutil.copytree(raw, copy / raw, dirs_exist_ok=True)
-    subprocess.run(["git", "init", "-q"], cwd=copy, check=True)
+    git("init", "-q", str(copy))
 
 
-def _changed_outputs(before: Path, after: Path) -> list[str]:
-    from perennial.params import read_yaml
+def locked_outputs(lock: Any) -> dict[str, str]:
+    """The MD5 of each output by its path, from the content of a dvc.lock (or of none)."""
+    stages = (lock or {}).get("stages", {})
+    return {entry["path"]: entry["md5"] for stage in stages.values() for entry in stage.get("outs", ())}
 
-    hashes = [
-        {o["path"]: o["md5"] for s in read_yaml(lock)["stages"].values() for o in s["outs"]} for lock in (before, after)
-    ]
+
+def _changed_outputs(before: Any, after: Any) -> list[str]:
+    hashes = [locked_outputs(lock) for lock in (before, after)]
     return sorted(path for path in hashes[0] | hashes[1] if hashes[0].get(path) != hashes[1].get(path))
 
 

@@ -3,6 +3,7 @@
 Loads only ONNX. Writes reports/metrics.json, evaluation.json, plots/ and report.html.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perennial.console import run, step
+from perennial.contract import Contract
 from perennial.files import atomic, read_json, write_json
 from perennial.inputs import encode_target
 from perennial.model import answer as ask
@@ -83,29 +85,34 @@ def floors(measured: dict[str, Any], params: Params) -> list[dict[str, Any]]:
     return [{"metric": n, "floor": f, "value": v, "passed": v >= f if better[n] else v <= f} for n, f, v in rows]
 
 
+def groups(frame: "pd.DataFrame", contract: Contract) -> "Iterator[tuple[str, str, NDArray[np.bool_]]]":
+    """Column, value and the rows of every category, boolean and sensitive group; the largest groups of each column."""
+    for name in dict.fromkeys((*contract.named("category", "boolean"), *contract.sensitive)):
+        values = frame[name].astype("str").fillna("missing")
+        for value in values.value_counts().index[:SLICES]:
+            yield name, str(value), (values == value).to_numpy()
+
+
 def slice_figures(
     frame: "pd.DataFrame", target: Floats, answer: Floats, profile: dict[str, Any], params: Params
 ) -> list[dict[str, Any]]:
-    """The leading metric in every category, boolean and sensitive group; the largest groups of each column."""
+    """The leading metric in each group."""
     contract, rows = params.data, []
     lead = next(iter(METRICS[contract.task]))
     mean_answer = answer if contract.task == "regression" else answer[:, -1]
-    for name in dict.fromkeys((*contract.named("category", "boolean"), *contract.sensitive)):
-        groups = frame[name].astype("str").fillna("missing")
-        for value in groups.value_counts().index[:SLICES]:
-            inside = (groups == value).to_numpy()
-            row: dict[str, Any] = {
-                "column": name,
-                "value": value,
-                "rows": int(inside.sum()),
-                "sensitive": name in contract.sensitive,
-            }
-            row |= {"mean_answer": float(mean_answer[inside].mean()), "value_of": lead, "figure": None}
-            judged = target[inside]
-            if len(judged) >= SLICE_ROWS and len(np.unique(judged)) > 1:
-                metric = metrics.for_task(contract.task, judged, answer[inside], profile["threshold"], None)[lead]
-                row["figure"] = metrics.measure({lead: metric}, len(judged), SLICE_RESAMPLES, params.seed)[lead]
-            rows.append(row)
+    for name, value, inside in groups(frame, contract):
+        row: dict[str, Any] = {
+            "column": name,
+            "value": value,
+            "rows": int(inside.sum()),
+            "sensitive": name in contract.sensitive,
+        }
+        row |= {"mean_answer": float(mean_answer[inside].mean()), "value_of": lead, "figure": None}
+        judged = target[inside]
+        if len(judged) >= SLICE_ROWS and len(np.unique(judged)) > 1:
+            metric = metrics.for_task(contract.task, judged, answer[inside], profile["threshold"], None)[lead]
+            row["figure"] = metrics.measure({lead: metric}, len(judged), SLICE_RESAMPLES, params.seed)[lead]
+        rows.append(row)
     return rows
 
 

@@ -57,7 +57,15 @@ def reference(column: pd.Series, contract: Contract) -> dict[str, Any]:
     edges = np.unique([float(f"{edge:.9g}") for edge in deciles])
     shares = _shares(numbers.to_numpy(np.float64), edges, len(column))
     critical = _critical(len(shares) + 1, contract)
-    return {"type": spec.type, "edges": edges.tolist(), "shares": shares, "missing": missing, "chi2_critical": critical}
+    ends = [float(numbers.min()), float(numbers.max())] if len(numbers) else None
+    return {
+        "type": spec.type,
+        "range": ends,
+        "edges": edges.tolist(),
+        "shares": shares,
+        "missing": missing,
+        "chi2_critical": critical,
+    }
 
 
 def _shares(numbers: Any, edges: Any, rows: int) -> list[float]:

@@ -17,7 +17,7 @@ def split(frame: pd.DataFrame, params: Params, report: dict[str, Any]) -> tuple[
     held = (
         _newest(frame, contract, params.split.holdout)
         if contract.time
-        else _hashed(frame, contract, params.split.holdout)
+        else hashed(frame, contract, params.split.holdout)
     )
     parts = {"train": frame[~held].reset_index(drop=True), "holdout": frame[held].reset_index(drop=True)}
     report["split"] = {"by": contract.time.name if contract.time else contract.id or "the row's content"}
@@ -40,7 +40,8 @@ def _newest(frame: pd.DataFrame, contract: Contract, share: float) -> "pd.Series
     return frame[contract.time.name] >= (held - share).abs().idxmin()
 
 
-def _hashed(frame: pd.DataFrame, contract: Contract, share: float) -> "pd.Series[bool]":
+def hashed(frame: pd.DataFrame, contract: Contract, share: float) -> "pd.Series[bool]":
+    """The rows whose id (or whole content, without an id) falls into the share that judges."""
     identity = frame[[contract.id]] if contract.id else frame[list(contract.columns)].astype("str")
     return hash_pandas_object(identity.astype("object"), index=False, categorize=False) < int(share * 2**64)
 

@@ -1,0 +1,177 @@
+"""Put the report of a pull request's run on the pull request, as one comment however many runs.
+
+Called by comment.yml on `workflow_run`, with a token that may write. So it trusts nothing that came with the run: it
+asks the API which pull request the commit heads, reads the report out of the artifact in memory, and treats it as
+hostile text. Standard library only, and no code of the pull request is ever on this machine.
+"""
+
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from perennial.review.github import Refused, Unreachable, api, download, pages
+
+TITLE = "perennial"  # of the watermark; a plain word, or CML does not find its own comment again
+ARTIFACT, REPORT = "review", "reports/report.md"
+LONGEST = 60_000  # characters; GitHub refuses a comment over 65,536
+LARGEST = 20_000_000  # bytes of an artifact
+FIRST_PAGE = 30  # comments that CML looks at
+JUDGES = (".github/", "Makefile", "scripts/", "src/perennial/review/", "src/perennial/pipeline/metrics.py")
+WATERMARK = re.compile(rf'!\[\]\(https://cml\.dev/watermark\.png#[0-9a-fA-F]+ "CML watermark {TITLE}"\)')
+TAGS = re.compile(r"&lt;(/?(?:details|summary|b|br|sub))&gt;")
+HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # controls, turned writing
+
+
+class Hostile(Exception):
+    """The artifact is not what this project's workflow uploads."""
+
+
+def main() -> int:
+    """0 when the report stands on the pull request, or there is none to put it on; 1 when somebody must look."""
+    run = json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_text(encoding="utf-8"))["workflow_run"]
+    repository = os.environ["GITHUB_REPOSITORY"]
+    try:
+        pull = find_pull(repository, run)
+        if pull is None:
+            print(f"No open pull request has {run['head_sha'][:8]} at its head (merged, closed or pushed over).")
+            return 0
+        body = compose(find_report(repository, run), changed_judges(repository, pull), run, repository)
+        summarise(body)
+        print(post(repository, pull, body, run["head_sha"]))
+    except Unreachable as error:
+        print(f"::warning::GitHub could not be reached, so the report is only in the run's summary: {error}")
+    except (Refused, Hostile) as error:
+        print(f"::error::The report was not posted: {error}")
+        return 1
+    return 0
+
+
+def find_pull(repository: str, run: dict[str, Any]) -> int | None:
+    """The open pull request whose head is this commit; the payload's own list is empty for forks."""
+    head = quote(f"{run['head_repository']['owner']['login']}:{run['head_branch']}", safe=":")
+    pulls = pages(f"/repos/{repository}/pulls?state=open&head={head}")
+    return next((int(pull["number"]) for pull in pulls if pull["head"]["sha"] == run["head_sha"]), None)
+
+
+def find_report(repository: str, run: dict[str, Any]) -> str:
+    """The report's text, or a sentence when the run ended before there was one.
+
+    Raises:
+        Hostile: when the artifact holds anything but a plain text of that name.
+    """
+    listed = api("GET", f"/repos/{repository}/actions/runs/{int(run['id'])}/artifacts?name={ARTIFACT}")["artifacts"]
+    if not listed:
+        return "## ❌ No report\n\nThe run ended before it wrote one. Its log says why."
+    try:
+        with zipfile.ZipFile(io.BytesIO(download(listed[-1]["archive_download_url"], LARGEST))) as archive:
+            entries = [entry for entry in archive.infolist() if entry.filename == REPORT]
+            if len(entries) != 1:
+                raise Hostile(f"the artifact has {len(entries)} files named {REPORT}")
+            mode = entries[0].external_attr >> 16
+            if mode & 0o170000 not in (0, 0o100000):
+                raise Hostile(f"{REPORT} is no plain file")
+            with archive.open(entries[0]) as file:
+                return file.read(4 * LONGEST + 1).decode("utf-8", "replace")
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+        raise Hostile(f"the artifact cannot be read: {error}") from None
+
+
+def changed_judges(repository: str, pull: int) -> list[str]:
+    """The files of the pull request that are part of what judges it."""
+    files = pages(f"/repos/{repository}/pulls/{pull}/files")
+    return sorted({file["filename"] for file in files if file["filename"].startswith(JUDGES)})
+
+
+def compose(report: str, judges: list[str], run: dict[str, Any], repository: str) -> str:
+    """The comment: the report made harmless, and what a reader must know about where it comes from."""
+    server = os.environ.get("GITHUB_SERVER_URL", "https://github.com")
+    link = f"{server}/{repository}/actions/runs/{int(run['id'])}"
+    lines = []
+    if judges:
+        names = ", ".join(f"`{harmless(name).replace('`', '')}`" for name in judges[:10])
+        more = f" and {len(judges) - 10} more" if judges[10:] else ""
+        lines = ["> [!WARNING]", f"> This pull request changes what judges it: {names}{more}. Read that first.", ""]
+    text = harmless(report)
+    if len(text) > LONGEST:
+        text = closed(text[:LONGEST]) + f"\n\n… cut here; the whole report is in [the run]({link})."
+    commit, ended = harmless(str(run["head_sha"]))[:8], harmless(str(run["conclusion"]))
+    note = f"<sub>Made by the pull request's own code at {commit}; [the run]({link}) ended with {ended}.</sub>"
+    return "\n".join([*lines, text.strip(), "", note])
+
+
+def harmless(text: str) -> str:
+    """Text that pings nobody, hides nothing, forges no watermark and shows no picture, and is Markdown still."""
+    text = HIDDEN.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    text = TAGS.sub(r"<\1>", text.replace("<", "&lt;").replace(">", "&gt;"))
+    text = re.sub(r"(?m)^(\s*)&gt;", r"\1>", text)  # a quote
+    text = text.replace("--&gt;", "-->")  # an arrow in a Mermaid chart; nothing opens a comment any more
+    text = text.replace("@", "@\u200b").replace("![", "!\u200b[")
+    return re.sub(r"(?<![&\w])#(?=\d)|(?<=\w)#(?=\d)", "#\u200b", text)  # no reference to an issue
+
+
+def closed(text: str) -> str:
+    """Cut text whose code fence and folds are closed again."""
+    text = text.rpartition("\n")[0]
+    fence = "\n```" if len(re.findall(r"(?m)^\s*```", text)) % 2 else ""
+    return text + fence + "\n</details>" * (text.count("<details>") - text.count("</details>"))
+
+
+def summarise(body: str) -> None:
+    path = os.environ.get("GITHUB_STEP_SUMMARY")
+    if path:
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(body + "\n")
+
+
+def post(repository: str, pull: int, body: str, sha: str) -> str:
+    """Write or renew the one comment, with CML where it is and would find the right one; its address."""
+    comments = list(pages(f"/repos/{repository}/issues/{pull}/comments"))
+    ours, first = standing(comments), [c for c in comments[:FIRST_PAGE] if WATERMARK.search(c["body"] or "")]
+    cml = os.environ.get("CML_BIN") or shutil.which("cml")
+    if cml and (first[-1] if first else None) == ours and post_with_cml(cml, repository, pull, body):
+        return f"Posted with CML on #{pull}."
+    ours = standing(list(pages(f"/repos/{repository}/issues/{pull}/comments")))
+    marked = {"body": f'{body}\n\n![](https://cml.dev/watermark.png#{sha} "CML watermark {TITLE}")'}
+    if ours:
+        answer = api("PATCH", f"/repos/{repository}/issues/comments/{ours['id']}", marked)
+    else:
+        answer = api("POST", f"/repos/{repository}/issues/{pull}/comments", marked)
+    return f"Posted: {answer['html_url']}"
+
+
+def standing(comments: list[Any]) -> Any:
+    """The newest comment that carries our watermark and that a workflow wrote; anybody can copy a watermark."""
+    found = [c for c in comments if c["user"]["type"] == "Bot" and WATERMARK.search(c["body"] or "")]
+    return found[-1] if found else None
+
+
+def post_with_cml(cml: str, repository: str, pull: int, body: str) -> bool:
+    """Whether `cml comment update` did it. It gets a home of its own, for it writes to git's global configuration."""
+    server = os.environ.get("GITHUB_SERVER_URL", "https://github.com")
+    with tempfile.TemporaryDirectory() as home:
+        file = Path(home) / "body.md"
+        file.write_text(body, encoding="utf-8")
+        command = [cml, "comment", "update", "--publish=false", f"--repo={server}/{repository}"]
+        command += [f"--target=pr/{pull}", f"--watermark-title={TITLE}", str(file)]
+        environment = os.environ | {"HOME": home, "ITERATIVE_DO_NOT_TRACK": "1"}
+        try:
+            done = subprocess.run(command, env=environment, cwd=home, timeout=120, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            print(f"::warning::CML did not post ({error}); posting without it.")
+            return False
+    if done.returncode:
+        print(f"::warning::CML ended with {done.returncode}; posting without it.")
+    return done.returncode == 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

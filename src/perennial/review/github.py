@@ -1,0 +1,110 @@
+"""GitHub's REST API, as far as the comment needs it. Standard library only: it runs before anything is installed."""
+
+import json
+import os
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+TIMEOUT = 30  # seconds
+ATTEMPTS = 4
+PAUSE = 2.0  # seconds before the second attempt, twice as long before each later one
+PAGE = 100
+
+
+class Unreachable(Exception):
+    """GitHub did not answer, or said that it cannot now."""
+
+
+class Refused(Exception):
+    """GitHub said no, and will say so again."""
+
+
+class _Stay(urllib.request.HTTPRedirectHandler):
+    """A download is redirected to a store that refuses our token: follow by hand, without it."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+_opener = urllib.request.build_opener(_Stay)
+
+
+def api(method: str, path: str, body: Any = None) -> Any:
+    """One call, tried again while GitHub is ill. `path` begins after the API's root.
+
+    Raises:
+        Unreachable, Refused
+    """
+    content = _call(method, os.environ.get("GITHUB_API_URL", "https://api.github.com") + path, body)
+    return json.loads(content) if content else None
+
+
+def pages(path: str) -> Iterator[Any]:
+    """Every entry of a list, over all its pages."""
+    joint, number = "&" if "?" in path else "?", 1
+    while True:
+        entries = api("GET", f"{path}{joint}per_page={PAGE}&page={number}")
+        yield from entries
+        if len(entries) < PAGE:
+            return
+        number += 1
+
+
+def download(url: str, most: int) -> bytes:
+    """A file of at most so many bytes.
+
+    Raises:
+        Unreachable, Refused
+    """
+    content = _call("GET", url, None, most)
+    if len(content) > most:
+        raise Refused(f"the download is larger than {most:,} bytes")
+    return content
+
+
+def _call(method: str, url: str, body: Any, most: int = -1) -> bytes:
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(PAUSE * 2 ** (attempt - 1))
+        try:
+            return _once(method, url, body, most)
+        except urllib.error.HTTPError as error:
+            text = f"{method} {urllib.parse.urlsplit(url).path}: {error.code} {_message(error)}"
+            if error.code < 500 and error.code not in (408, 429):
+                raise Refused(text) from None
+        except (OSError, TimeoutError) as error:
+            text = f"{method} {urllib.parse.urlsplit(url).path}: {error}"
+    raise Unreachable(text)
+
+
+def _once(method: str, url: str, body: Any, most: int) -> bytes:
+    headers = {
+        "Accept": "application/vnd.github+json",
+        "X-GitHub-Api-Version": "2022-11-28",
+        "User-Agent": "perennial",
+    }
+    request = urllib.request.Request(url, method=method, headers=headers)
+    request.add_header("Authorization", f"Bearer {os.environ.get('GITHUB_TOKEN', '')}")
+    if body is not None:
+        request.data = json.dumps(body).encode()
+        request.add_header("Content-Type", "application/json")
+    try:
+        with _opener.open(request, timeout=TIMEOUT) as response:
+            return bytes(response.read(most + 1 if most >= 0 else -1))
+    except urllib.error.HTTPError as error:
+        place = error.headers.get("Location", "")
+        if error.code not in (301, 302, 303, 307, 308) or method != "GET":
+            raise
+    with _opener.open(urllib.request.Request(urllib.parse.urljoin(url, place)), timeout=TIMEOUT) as response:
+        return bytes(response.read(most + 1 if most >= 0 else -1))
+
+
+def _message(error: urllib.error.HTTPError) -> str:
+    try:
+        return str(json.loads(error.read(10_000))["message"])
+    except (ValueError, KeyError, TypeError, OSError):
+        return str(error.reason)
