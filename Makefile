@@ -22,8 +22,8 @@ test-service: $(VENV)/.dev ## Run the tests of the running service (the pages ne
 test-e2e: $(VENV)/.dev ## Run the slow tests: whole pipelines, remotes, real tables
 	@pytest tests/e2e $(ARGS)
 
-lint: $(VENV)/.dev ## Check style and types
-	@ruff check . && ruff format --check . && mypy
+lint: $(VENV)/.dev ## Check style, types and workflows
+	@ruff check . && ruff format --check . && mypy && zizmor --offline --quiet .github
 
 format: $(VENV)/.dev ## Format the code and mend what can be mended
 	@ruff check --fix-only . && ruff format .
@@ -43,6 +43,24 @@ verify: $(VENV)/.pipeline ## Tell whether dvc.lock is current, without training
 reproduce: $(VENV)/.pipeline ## Train again in an empty place and compare
 	@perennial reproduce
 
+gate: $(VENV)/.pipeline ## Tell whether this tree's model may be merged: against the champion of the base commit
+	@perennial gate
+
+report: $(VENV)/.pipeline ## Write and print the report of the last gate
+	@perennial report
+
+review: $(VENV)/.pipeline ## Gate and report, as they run on a pull request
+	@perennial review
+
+pr: lint test $(VENV)/.pipeline ## All that a pull request of this branch will go through, and open the report
+	@perennial review --open
+
+comment: ## Post a run's report on its pull request (called by comment.yml)
+	@PYTHONPATH=src CML_BIN=$${CML_BIN:-$(wildcard .cml/cml)} python3 -m perennial.review.comment
+
+cml: ## Fetch CML, if CML_SHA256 is set
+	@scripts/cml
+
 simulate: $(VENV)/.pipeline ## Write the built-in data again (ARGS="--months 3 --drift covariate …")
 	@perennial simulate $(ARGS)
 
@@ -61,4 +79,4 @@ clean: ## Remove the virtual environment and every cache
 $(VENV)/.%: requirements/%.txt pyproject.toml
 	@scripts/install $*
 
-.PHONY: help setup serve score image run test test-service test-e2e lint format verify reproduce simulate track-data benchmark lock clean
+.PHONY: help setup serve score image gate report review pr comment cml run test test-service test-e2e lint format verify reproduce simulate track-data benchmark lock clean

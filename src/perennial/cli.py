@@ -85,6 +85,29 @@ def gate() -> None:
 
 
 @app.command()
+def report() -> None:
+    """Write and print the report of the last gate, as it stands on a pull request."""
+    from perennial.review import report as reports
+
+    reports.main()
+
+
+@app.command()
+def review(
+    show: Annotated[bool, typer.Option("--open", help="Open the evaluation's page in a browser afterwards")] = False,
+) -> None:
+    """Gate and report, as they run on a pull request; the exit code is the gate's."""
+    from perennial.review import gate as judge
+    from perennial.review import report as reports
+
+    passed = judge.gate()
+    reports.main()
+    if show:
+        typer.launch("reports/report.html")
+    raise typer.Exit(0 if passed else 1)
+
+
+@app.command()
 def serve(port: Annotated[int, typer.Option(help="0 for a free one")] = 0) -> None:
     """Serve the last model on this machine, and print a request to try."""
     from perennial.serving import local

@@ -93,8 +93,8 @@ def _kept(commit: str, wanted: dict[str, str]) -> Champion | None:
             except Exception:  # every kind of remote has errors of its own; the champion can be built again
                 return None
             fetched = _whole(places, wanted)
-            return fetched and _champion(commit, "remote", fetched, True)
-        return here and _champion(commit, "cache", here, True)
+            return _champion(commit, "remote", fetched, True) if fetched else None
+        return _champion(commit, "cache", here, True) if here else None
 
 
 def _whole(places: dict[str, Path], wanted: dict[str, str]) -> dict[str, bytes] | None:

@@ -55,7 +55,8 @@ def features(champion: Champion, train: "pd.DataFrame", contract: Contract) -> l
 def _moved(
     column: "pd.Series[Any]", reference: dict[str, Any], champion: Champion, contract: Contract
 ) -> dict[str, Any]:
-    name, row = str(column.name), {"feature": str(column.name)}
+    name = str(column.name)
+    row: dict[str, Any] = {"feature": name}
     row |= {"psi": excess(column, reference, champion.profile["trained_on"]["rows"])}
     row |= {"missing": {"before": reference["missing"], "after": float(column.isna().mean())}}
     if reference["type"] == "number" and reference.get("range") and column.notna().any():

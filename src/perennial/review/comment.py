@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from perennial.review.github import Refused, Unreachable, api, download, pages
+from perennial.review.github import RefusedError, UnreachableError, api, download, pages
 
 TITLE = "perennial"  # of the watermark; a plain word, or CML does not find its own comment again
 ARTIFACT, REPORT = "review", "reports/report.md"
@@ -31,7 +31,7 @@ TAGS = re.compile(r"&lt;(/?(?:details|summary|b|br|sub))&gt;")
 HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # controls, turned writing
 
 
-class Hostile(Exception):
+class HostileError(Exception):
     """The artifact is not what this project's workflow uploads."""
 
 
@@ -47,9 +47,9 @@ def main() -> int:
         body = compose(find_report(repository, run), changed_judges(repository, pull), run, repository)
         summarise(body)
         print(post(repository, pull, body, run["head_sha"]))
-    except Unreachable as error:
+    except UnreachableError as error:
         print(f"::warning::GitHub could not be reached, so the report is only in the run's summary: {error}")
-    except (Refused, Hostile) as error:
+    except (RefusedError, HostileError) as error:
         print(f"::error::The report was not posted: {error}")
         return 1
     return 0
@@ -66,7 +66,7 @@ def find_report(repository: str, run: dict[str, Any]) -> str:
     """The report's text, or a sentence when the run ended before there was one.
 
     Raises:
-        Hostile: when the artifact holds anything but a plain text of that name.
+        HostileError: when the artifact holds anything but a plain text of that name.
     """
     listed = api("GET", f"/repos/{repository}/actions/runs/{int(run['id'])}/artifacts?name={ARTIFACT}")["artifacts"]
     if not listed:
@@ -75,14 +75,14 @@ def find_report(repository: str, run: dict[str, Any]) -> str:
         with zipfile.ZipFile(io.BytesIO(download(listed[-1]["archive_download_url"], LARGEST))) as archive:
             entries = [entry for entry in archive.infolist() if entry.filename == REPORT]
             if len(entries) != 1:
-                raise Hostile(f"the artifact has {len(entries)} files named {REPORT}")
+                raise HostileError(f"the artifact has {len(entries)} files named {REPORT}")
             mode = entries[0].external_attr >> 16
             if mode & 0o170000 not in (0, 0o100000):
-                raise Hostile(f"{REPORT} is no plain file")
+                raise HostileError(f"{REPORT} is no plain file")
             with archive.open(entries[0]) as file:
                 return file.read(4 * LONGEST + 1).decode("utf-8", "replace")
     except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
-        raise Hostile(f"the artifact cannot be read: {error}") from None
+        raise HostileError(f"the artifact cannot be read: {error}") from None
 
 
 def changed_judges(repository: str, pull: int) -> list[str]:

@@ -3,7 +3,6 @@
 Both models meet the same resamples, so that luck which hits both cancels out (a paired bootstrap).
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -91,16 +90,13 @@ def slices(
     for column, value, inside in judged:
         new = challenger.at(inside).metrics(params)[lead]
         old = champion.at(inside).metrics(params)[lead] if champion else None
-        row = {
-            "column": column,
-            "value": value,
-            "rows": int(inside.sum()),
-            "sensitive": column in params.data.sensitive,
-        }
-        row |= _spread(new, row["rows"], wide, params.seed, "challenger")
+        size = int(inside.sum())
+        row: dict[str, Any] = {"column": column, "value": value, "rows": size}
+        row |= {"sensitive": column in params.data.sensitive}
+        row |= _spread(new, size, wide, params.seed, "challenger")
         if old:
-            row |= {"champion": _whole(old, row["rows"])}
-            row |= _spread(lambda w, n=new, o=old: n(w) - o(w), row["rows"], wide, params.seed, "difference")
+            row |= {"champion": _whole(old, size)}
+            row |= _spread(_minus(new, old), size, wide, params.seed, "difference")
         rows.append(row)
     return rows
 
@@ -109,11 +105,15 @@ def _varied(answers: Answers, inside: NDArray[np.bool_]) -> bool:
     return len(np.unique(answers.target[inside])) > 1
 
 
-def _whole(metric: Callable[[Floats], Floats], rows: int) -> float:
+def _minus(new: metrics.Metric, old: metrics.Metric) -> metrics.Metric:
+    return lambda weights: new(weights) - old(weights)
+
+
+def _whole(metric: metrics.Metric, rows: int) -> float:
     return float(metric(np.ones((1, rows)))[0])
 
 
-def _spread(metric: Callable[[Floats], Floats], rows: int, wide: float, seed: int, name: str) -> dict[str, float]:
+def _spread(metric: metrics.Metric, rows: int, wide: float, seed: int, name: str) -> dict[str, float]:
     figure = _whole(metric, rows)
     error = float(np.std(np.concatenate([metric(w) for w in metrics.resamples(rows, RESAMPLES, seed)])))
     return {name: figure, f"{name}_low": figure - wide * error, f"{name}_high": figure + wide * error}
@@ -171,9 +171,9 @@ def calibration(answers: Answers, contract: Contract, seed: int) -> dict[str, fl
     for a number, the mean error in standard deviations of the target.
     """
     if contract.task == "regression":
-        error, spread = answers.answer - answers.target, float(answers.target.std()) or 1.0
-        chance = norm.ppf(1 - CHANCE / 2) * error.std() / np.sqrt(len(error))
-        return {"error": float(abs(error.mean()) / spread), "by_chance": float(chance / spread)}
+        errors, spread = answers.answer - answers.target, float(answers.target.std()) or 1.0
+        chance = norm.ppf(1 - CHANCE / 2) * errors.std() / np.sqrt(len(errors))
+        return {"error": float(abs(errors.mean()) / spread), "by_chance": float(chance / spread)}
     score = answers.answer[:, 1] if contract.task == "binary" else answers.answer.max(axis=1)
     right = answers.target == 1 if contract.task == "binary" else answers.answer.argmax(axis=1) == answers.target
     everyone, rng = np.ones((1, len(score))), np.random.default_rng(seed)

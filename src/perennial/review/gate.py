@@ -16,9 +16,9 @@ from perennial.files import read_json, write_json
 from perennial.git import found
 from perennial.params import Params, load, read_yaml
 from perennial.repro import METRICS_FILE, StageFailed, update
-from perennial.review import changes, compare
 from perennial.review import champion as champions
-from perennial.review.ground import NotComparable, meet
+from perennial.review import changes, compare
+from perennial.review.ground import NotComparableError, meet
 from perennial.review.rules import Facts, Rule, judge, verdict
 from perennial.verify import problems, reproduction
 
@@ -40,10 +40,10 @@ def gate() -> bool:
         rules = judge(facts, params)
     except UserError as error:  # nothing could be judged, and the pull request must say why
         facts, rules = {"broken": str(error)}, [Rule("set-up", False, str(error))]
-    found_all = {"verdict": verdict(rules), "rules": [asdict(rule) for rule in rules], **facts}
-    write_json(GATE, found_all)
+    told = {"verdict": verdict(rules), "rules": [asdict(rule) for rule in rules], **facts}
+    write_json(GATE, told, sort_keys=False)
     say(rules)
-    return found_all["verdict"] == "pass"
+    return verdict(rules) == "pass"
 
 
 def say(rules: list[Rule]) -> None:
@@ -130,9 +130,8 @@ def judged(params: Params, champion: champions.Champion | None, reason: str) -> 
         facts["features"] = changes.features(champion, pd.read_parquet(PREPARED / "train.parquet"), params.data)
         facts |= _compared(champion, holdout, ours, params)
     with step("Comparing slices"):
-        rows, theirs = facts.pop("rows", None), facts.pop("theirs", None)
-        both = (holdout[rows].reset_index(drop=True), theirs, ours.at(rows)) if theirs else (holdout, None, ours)
-        facts["slices"] = compare.slices(*both, params, least)
+        rows, theirs = facts.pop("rows", np.ones(len(holdout), bool)), facts.pop("theirs", None)
+        facts["slices"] = compare.slices(holdout[rows], theirs, ours.at(rows), params, least)
     facts |= {"challenger": _facts(profile), "evaluation": read_json(METRICS_FILE)}
     facts["fairness"] = compare.fairness(holdout, ours, params.data, least)
     facts["calibration"] = compare.calibration(ours, params.data, params.seed)
@@ -146,7 +145,7 @@ def _compared(
         with step(f"Comparing with the champion of commit {champion.commit[:8]} ({champion.source})"):
             rows, theirs = meet(champion, holdout, ours, params)
             found_differences = compare.differences(theirs, ours.at(rows), params)
-    except NotComparable as error:
+    except NotComparableError as error:
         return {"not_compared": f"the champion of commit {champion.commit[:8]} cannot be compared: {error}"}
     compared = {"rows": int(rows.sum()), "of": len(rows)}
     return {"metrics": found_differences, "compared": compared, "rows": rows, "theirs": theirs}

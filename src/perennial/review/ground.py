@@ -1,6 +1,6 @@
 """The rows on which champion and challenger can be compared: both can read them, and neither has learnt from them."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 LEAST = 100  # rows below which a comparison says nothing
 
 
-class NotComparable(Exception):
+class NotComparableError(Exception):
     """Why the champion cannot be judged on this hold-out."""
 
 
@@ -31,7 +31,7 @@ def meet(
     """Which rows of the hold-out both are compared on, and the champion's answers there.
 
     Raises:
-        NotComparable: when the target is another one, a feature is gone from the data, or too few rows are left.
+        NotComparableError: when the target is another one, a feature is gone from the data, or too few rows are left.
     """
     contract = _contract(champion, params.data)
     rows = _fresh(holdout, champion, contract, params)
@@ -40,7 +40,7 @@ def meet(
         frame, known = _read_again(contract, holdout, params)
         rows &= known
     if rows.sum() < LEAST or len(np.unique(challenger.target[rows])) < 2:
-        raise NotComparable(f"only {int(rows.sum())} hold-out rows are new to the champion")
+        raise NotComparableError(f"only {int(rows.sum())} hold-out rows are new to the champion")
     target = encode_target(holdout[params.data.target.name], params.data)[rows]
     answers = answer(open_model(champion.model), frame[rows], contract)
     return rows, Answers(target, answers, champion.profile["threshold"])
@@ -50,9 +50,9 @@ def _contract(champion: Champion, ours: Contract) -> Contract:
     try:
         theirs = Contract.model_validate(champion.profile["contract"])
     except (ValidationError, KeyError):
-        raise NotComparable("its contract was written for other code") from None
+        raise NotComparableError("its contract was written for other code") from None
     if (theirs.target.name, theirs.task, theirs.target.classes) != (ours.target.name, ours.task, ours.target.classes):
-        raise NotComparable(f"it predicts {_described(theirs)}, this one {_described(ours)}")
+        raise NotComparableError(f"it predicts {_described(theirs)}, this one {_described(ours)}")
     return theirs
 
 
@@ -75,10 +75,14 @@ def _fresh(holdout: "pd.DataFrame", champion: Champion, theirs: Contract, params
     last = champion.profile["trained_on"]["time"]
     if last:
         if not ours.time or not theirs.time or ours.time.name != theirs.time.name:
-            raise NotComparable(f"it was split by {theirs.time and theirs.time.name}, which data.time no longer names")
+            raise NotComparableError(
+                f"data.time no longer names {theirs.time and theirs.time.name}, by which it was split"
+            )
         return (holdout[ours.time.name] > pd.Timestamp(last[1])).to_numpy()
     if theirs.id != ours.id or (not theirs.id and theirs.columns != ours.columns):
-        raise NotComparable("which rows it has learnt from cannot be told: the columns that identify a row changed")
+        raise NotComparableError(
+            "which rows it has learnt from cannot be told: the columns that identify a row changed"
+        )
     share = yaml_at(champion.commit, "params.yaml")["split"]["holdout"]
     return hashed(holdout, ours, share).to_numpy()
 
@@ -92,12 +96,14 @@ def _read_again(theirs: Contract, holdout: "pd.DataFrame", params: Params) -> "t
 
     ours = params.data
     if not ours.key or ours.key != theirs.key:
-        raise NotComparable("its features are not all in this contract, and without an id its rows cannot be found")
+        raise NotComparableError(
+            "its features are not all in this contract, and without an id its rows cannot be found"
+        )
     older = theirs.model_copy(update={"raw": ours.raw, "csv": ours.csv, "tolerance": 0.5})
     try:
         frame, _ = collect(older, {})
     except UserError as error:
-        raise NotComparable(f"the data no longer fits its contract: {str(error).splitlines()[0]}") from None
+        raise NotComparableError(f"the data no longer fits its contract: {str(error).splitlines()[0]}") from None
     keys = list(ours.key)
     frame = holdout[keys].merge(frame.drop_duplicates(keys), how="left", on=keys, indicator="_found")
     return frame, (frame["_found"] == "both").to_numpy()

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from perennial.params import METRICS, Budget, Params
-from perennial.review.compare import gain
 from perennial.pipeline.page import number
+from perennial.review.compare import gain
 
 Facts = dict[str, Any]
 RUN = "make run, then commit dvc.lock and reports/ with your change"
@@ -64,7 +64,7 @@ def reproduced(facts: Facts, params: Params) -> Iterator[Rule]:
     yield Rule("reproduced", passed, text, "look for what is not seeded, or " + RUN)
 
 
-def parity(facts: Facts, params: Params) -> Iterator[Rule]:
+def parity(facts: Facts, _: Params) -> Iterator[Rule]:
     found = facts["challenger"]["parity"]
     text = f"ONNX gives scikit-learn's answers on {found['rows']:,} rows, to less than {found['difference_below']:g}"
     yield Rule("conversion", found["difference_below"] <= found["tolerance"], text, "see docs/architecture.md, traps")
