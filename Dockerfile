@@ -13,7 +13,7 @@ RUN python -m venv /app/venv \
  && find . \( -name "*.pyi" -o -name "*.a" \) -delete
 COPY src/perennial src/perennial
 # Without bytecode a start takes ten times as long, and a read-only root filesystem could never write it.
-RUN rm -rf src/perennial/pipeline \
+RUN rm -rf src/perennial/pipeline src/perennial/review \
  && /app/venv/bin/python -m compileall -q -j 0 --invalidation-mode unchecked-hash /app/venv/lib src
 COPY models/model.onnx models/profile.json models/
 COPY reports/metrics.json reports/
