@@ -61,6 +61,24 @@ comment: ## Post a run's report on its pull request (called by comment.yml)
 cml: ## Fetch CML, if CML_SHA256 is set
 	@scripts/cml
 
+release-plan: $(VENV)/.release ## Say which version this commit becomes, and why
+	@perennial release-plan
+
+release-image: $(VENV)/.release ## Build, try and push this commit's image (IMAGE=<registry>/<name>), write its SBOM
+	@perennial release-image
+
+release: $(VENV)/.release ## Tag the version, publish its page, propose it for staging (called by release.yml)
+	@perennial release
+
+promote: $(VENV)/.pipeline ## Propose for production what runs in staging
+	@perennial promote
+
+rollback: $(VENV)/.pipeline ## Propose an earlier version again: TO=v1.2.3 [ENVIRONMENT=staging]
+	@perennial rollback "$${TO:?say which version: make rollback TO=v1.2.3}" --environment "$${ENVIRONMENT:-production}"
+
+trace: $(VENV)/.pipeline ## Print what is behind a prediction: ID=<prediction id>, or TRACE=<digest, version or commit>
+	@perennial trace "$${ID:-$${TRACE:?say what to trace: make trace ID=<prediction id>}}"
+
 simulate: $(VENV)/.pipeline ## Write the built-in data again (ARGS="--months 3 --drift covariate …")
 	@perennial simulate $(ARGS)
 
@@ -79,4 +97,4 @@ clean: ## Remove the virtual environment and every cache
 $(VENV)/.%: requirements/%.txt pyproject.toml
 	@scripts/install $*
 
-.PHONY: help setup serve score image gate report review pr comment cml run test test-service test-e2e lint format verify reproduce simulate track-data benchmark lock clean
+.PHONY: help setup serve score image gate report review pr comment cml release-plan release-image release promote rollback trace run test test-service test-e2e lint format verify reproduce simulate track-data benchmark lock clean

@@ -126,6 +126,59 @@ def score(
     score_file(data, out)
 
 
+@app.command("release-plan")
+def release_plan() -> None:
+    """Say which version this commit is or becomes, and why."""
+    from perennial.release import publish
+
+    publish.show_plan()
+
+
+@app.command("release-image")
+def release_image() -> None:
+    """Build, try and push the image of this commit, unless the registry has it; write its bill of materials."""
+    from perennial.release import publish
+
+    publish.make_image()
+
+
+@app.command()
+def release() -> None:
+    """Tag this commit's version, publish its release page, propose it for staging."""
+    from perennial.release import publish
+
+    publish.publish()
+
+
+@app.command()
+def promote() -> None:
+    """Propose for production what runs in staging."""
+    from perennial.release import deploy
+
+    deploy.promote()
+
+
+@app.command()
+def rollback(
+    to: Annotated[str, typer.Argument(help="The version to bring back, as v1.2.3")],
+    environment: Annotated[str, typer.Option(help="staging or production")] = "production",
+) -> None:
+    """Propose an earlier version of an environment again."""
+    from perennial.release import deploy
+
+    deploy.rollback(to, environment)
+
+
+@app.command()
+def trace(
+    what: Annotated[str, typer.Argument(help="A prediction id, image digest, version or commit")],
+) -> None:
+    """Print what is behind a prediction or an image, down to data, commit and pull request."""
+    from perennial.release import trace as lineage
+
+    lineage.show(what)
+
+
 @app.command("track-data")
 def track_data(
     remote: Annotated[str, typer.Argument(help="A folder, or a URL such as s3://bucket/path, gs://… or azure://…")],

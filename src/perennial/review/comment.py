@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from perennial.review.github import RefusedError, UnreachableError, api, download, pages
+from perennial.review.github import ATTEMPTS, RefusedError, UnreachableError, api, download, pages, wait
 
 TITLE = "perennial"  # of the watermark; a plain word, or CML does not find its own comment again
 ARTIFACT, REPORT = "review", "reports/report.md"
@@ -139,13 +139,19 @@ def post(repository: str, pull: int, body: str, sha: str) -> str:
     cml = os.environ.get("CML_BIN") or shutil.which("cml")
     if cml and (first[-1] if first else None) == ours and post_with_cml(cml, repository, pull, body):
         return f"Posted with CML on #{pull}."
-    ours = standing(list(pages(f"/repos/{repository}/issues/{pull}/comments")))
     marked = {"body": f'{body}\n\n![](https://cml.dev/watermark.png#{sha} "CML watermark {TITLE}")'}
-    if ours:
-        answer = api("PATCH", f"/repos/{repository}/issues/comments/{ours['id']}", marked)
-    else:
-        answer = api("POST", f"/repos/{repository}/issues/{pull}/comments", marked)
-    return f"Posted: {answer['html_url']}"
+    for attempt in range(ATTEMPTS):
+        wait(attempt)
+        ours = standing(list(pages(f"/repos/{repository}/issues/{pull}/comments")))
+        try:  # a comment whose answer was lost is found by the next attempt, and renewed
+            if ours:
+                answer = api("PATCH", f"/repos/{repository}/issues/comments/{ours['id']}", marked)
+            else:
+                answer = api("POST", f"/repos/{repository}/issues/{pull}/comments", marked)
+            return f"Posted: {answer['html_url']}"
+        except UnreachableError as error:
+            lost = error
+    raise lost
 
 
 def standing(comments: list[Any]) -> Any:

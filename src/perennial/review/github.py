@@ -34,7 +34,9 @@ _opener = urllib.request.build_opener(_Stay)
 
 
 def api(method: str, path: str, body: Any = None) -> Any:
-    """One call, tried again while GitHub is ill. `path` begins after the API's root.
+    """One call, tried again while GitHub is ill; but for a POST, which may have been done before the answer was lost.
+
+    `path` begins after the API's root.
 
     Raises:
         UnreachableError, RefusedError
@@ -66,10 +68,18 @@ def download(url: str, most: int) -> bytes:
     return content
 
 
+def upload(url: str, content: bytes) -> Any:
+    """Add a file to a release; the address is the release's `upload_url` with a name.
+
+    Raises:
+        UnreachableError, RefusedError
+    """
+    return json.loads(_call("POST", url, content))
+
+
 def _call(method: str, url: str, body: Any, most: int = -1) -> bytes:
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            time.sleep(PAUSE * 2 ** (attempt - 1))
+    for attempt in range(1 if method == "POST" else ATTEMPTS):
+        wait(attempt)
         try:
             return _once(method, url, body, most)
         except urllib.error.HTTPError as error:
@@ -81,6 +91,12 @@ def _call(method: str, url: str, body: Any, most: int = -1) -> bytes:
     raise UnreachableError(text)
 
 
+def wait(attempt: int) -> None:
+    """Longer before each attempt, not at all before the first."""
+    if attempt:
+        time.sleep(PAUSE * 2 ** (attempt - 1))
+
+
 def _once(method: str, url: str, body: Any, most: int) -> bytes:
     headers = {
         "Accept": "application/vnd.github+json",
@@ -90,8 +106,10 @@ def _once(method: str, url: str, body: Any, most: int) -> bytes:
     request = urllib.request.Request(url, method=method, headers=headers)  # noqa: S310 (the runner names the API)
     request.add_header("Authorization", f"Bearer {os.environ.get('GITHUB_TOKEN', '')}")
     if body is not None:
-        request.data = json.dumps(body).encode()
-        request.add_header("Content-Type", "application/json")
+        request.data = body if isinstance(body, bytes) else json.dumps(body).encode()
+        request.add_header(
+            "Content-Type", "application/octet-stream" if isinstance(body, bytes) else "application/json"
+        )
     try:
         with _opener.open(request, timeout=TIMEOUT) as response:
             return bytes(response.read(most + 1 if most >= 0 else -1))

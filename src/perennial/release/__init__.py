@@ -1,0 +1,1 @@
+"""From a merged commit to a running service and back: versions, images, desired state, lineage."""

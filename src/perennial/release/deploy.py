@@ -1,0 +1,106 @@
+"""Deployment decisions as pull requests: a release to staging, staging to production, an older version back."""
+
+import os
+from typing import Any
+
+from perennial.console import out
+from perennial.errors import UserError
+from perennial.git import found
+from perennial.pulls import Proposal, fetch, propose
+from perennial.release import desired
+from perennial.release.desired import Deployed
+from perennial.release.evidence import evidence
+from perennial.release.version import facts, parse
+
+
+def to_staging(image: dict[str, Any]) -> None:
+    """Propose the image of a release for staging, in the one pull request there is for that."""
+    wanted = Deployed(image["name"], image["digest"], image["version"], image["commit"])
+    base = _base()
+    here = desired.read("staging", f"origin/{base}")
+    if here and here.number and wanted.number and here.number > wanted.number:
+        raise UserError(
+            f"staging is to run {here.version}, which is newer than {wanted.version}",
+            f"to go back on purpose: make rollback TO={wanted.version} ENVIRONMENT=staging",
+        )
+    body = f"Merging this deploys [{wanted.version}]({_release(wanted)}) to staging.\n\n{_lines(here, wanted)}"
+    _propose("staging", wanted, f"Deploy {wanted.version} to staging", body, base)
+
+
+def promote() -> None:
+    """Propose for production what runs in staging, with what staging has shown of it.
+
+    Raises:
+        UserError: when staging runs nothing, or something older than production.
+    """
+    base = _base()
+    wanted, here = (desired.read(name, f"origin/{base}") for name in ("staging", "production"))
+    if wanted is None:
+        raise UserError("nothing is deployed to staging", "merge a release's pull request first")
+    _refuse_unknown(wanted)
+    if here and here.digest == wanted.digest:
+        out.print(f"Production runs {wanted.version} already.")
+        return
+    if here and here.number and wanted.number and here.number > wanted.number:
+        raise UserError(
+            f"production runs {here.version}, staging only {wanted.version}: production is ahead of staging",
+            f"release again, or go back on purpose: make rollback TO={wanted.version}",
+        )
+    body = (
+        f"Merging this deploys [{wanted.version}]({_release(wanted)}) to production."
+        f"\n\n{_lines(here, wanted)}\n\n### What staging has shown\n\n{evidence('staging', wanted)}"
+    )
+    _propose("production", wanted, f"Deploy {wanted.version} to production", body, base)
+
+
+def rollback(to: str, environment: str) -> None:
+    """Propose an earlier version again: the same image, by the digest that its tag recorded.
+
+    Raises:
+        UserError: for a version that was never released, or that runs there now.
+    """
+    version, base = parse(to), _base()
+    told, here = facts(version), desired.read(environment, f"origin/{base}")
+    name, _, digest = told["image"].partition("@")
+    wanted = Deployed(name, digest, str(version), told["commit"])
+    if here and here.digest == digest:
+        raise UserError(f"{environment} runs {version} already", "nothing to roll back")
+    was = here.version if here else "nothing"
+    body = f"Merging this brings {version} back to {environment}, in place of {was}.\n\n{_lines(here, wanted)}"
+    _propose(environment, wanted, f"Roll {environment} back to {version}", body, base)
+
+
+def _propose(environment: str, wanted: Deployed, title: str, body: str, base: str) -> None:
+    files = {desired.place(environment): desired.write(environment, wanted, f"origin/{base}")}
+    pull = propose(Proposal(f"deploy/{environment}", base, title, body, files))
+    if pull is None:
+        out.print(f"{environment} is to run {wanted.version} already: nothing to propose.")
+    else:
+        out.print(f"{title}: {pull['html_url']}", soft_wrap=True)
+
+
+def _base() -> str:
+    """The default branch, as it is at the origin now."""
+    base = os.environ.get("BASE_BRANCH") or (found("rev-parse", "--abbrev-ref", "origin/HEAD") or "origin/main")[7:]
+    fetch(base)
+    return base
+
+
+def _refuse_unknown(wanted: Deployed) -> None:
+    """A digest is deployed only when a release tag vouches for it."""
+    told = facts(parse(wanted.version))
+    if told["image"] != wanted.reference:
+        raise UserError(
+            f"staging runs {wanted.reference}, which is not the image of {wanted.version}: {told['image']}",
+            "somebody edited the digest by hand: release it, or git revert that",
+        )
+
+
+def _lines(here: Deployed | None, wanted: Deployed) -> str:
+    rows = [f"| {name} | {getattr(here, name) if here else '–'} | {getattr(wanted, name)} |" for name in desired.KEYS]
+    return "\n".join(["| | now | then |", "|---|---|---|", *rows])
+
+
+def _release(wanted: Deployed) -> str:
+    server, repository = os.environ.get("GITHUB_SERVER_URL", "https://github.com"), os.environ["GITHUB_REPOSITORY"]
+    return f"{server}/{repository}/releases/tag/model%40{wanted.version}"

@@ -1,0 +1,107 @@
+"""Figures of the running service, from Prometheus: counters subtracted by hand, so that nothing is extrapolated."""
+
+import json
+import os
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from perennial.errors import UserError
+
+SMOOTHING = 0.5
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What a group of instances did within a window."""
+
+    requests: float = 0.0
+    errors: float = 0.0  # answered with 5xx
+    rows: float = 0.0
+    lost: float = 0.0  # answered and not logged
+    seconds: dict[float, float] = field(default_factory=dict)  # upper bound -> requests up to it
+    bins: dict[str, float] = field(default_factory=dict)  # of the prediction
+
+    @property
+    def error_rate(self) -> float:
+        return self.errors / self.requests if self.requests else 0.0
+
+    def quantile(self, share: float) -> float:
+        """Seconds within which this share of the requests was answered, linear within a bucket."""
+        bounds = sorted(self.seconds)
+        if not bounds or not self.seconds[bounds[-1]]:
+            return 0.0
+        wanted, below, low = share * self.seconds[bounds[-1]], 0.0, 0.0
+        for bound in bounds:
+            count = self.seconds[bound]
+            if count >= wanted:
+                return (
+                    low if bound == float("inf") else low + (bound - low) * (wanted - below) / max(count - below, 1e-9)
+                )
+            below, low = count, bound
+        return low
+
+
+def query(expression: str, address: str | None = None) -> list[dict[str, Any]]:
+    """The instant vector of an expression.
+
+    Raises:
+        UserError: when Prometheus does not answer, or refuses the expression.
+    """
+    root = address or os.environ.get("PROMETHEUS_URL", "http://127.0.0.1:9090")
+    url = f"{root}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
+    try:
+        with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 (an operator names the address)
+            found = json.load(answer)
+    except (OSError, ValueError) as error:
+        raise UserError(f"Prometheus at {root} does not answer: {error}", "PROMETHEUS_URL=<where it is>") from None
+    return list(found["data"]["result"])
+
+
+def totals(selector: str) -> Traffic:
+    """Counters as they stand, added up over the instances a selector such as `track="challenger"` names."""
+
+    def by(metric: str, label: str, more: str = "") -> dict[str, float]:
+        rows = query(f"sum by ({label}) ({metric}{{{selector}{more}}})")
+        return {row["metric"].get(label, ""): float(row["value"][1]) for row in rows}
+
+    codes, predict = by("model_requests_total", "code"), ',route="predict"'
+    codes = by("model_requests_total", "code", predict) or codes
+    return Traffic(
+        requests=sum(codes.values()),
+        errors=sum(count for code, count in codes.items() if code.startswith("5")),
+        rows=sum(by("model_rows_total", "").values()),
+        lost=sum(by("model_log_lost_rows_total", "").values()),
+        seconds={float(le): count for le, count in by("model_request_seconds_bucket", "le", predict).items()},
+        bins=by("model_prediction_bin_total", "bin"),
+    )
+
+
+def between(before: Traffic, after: Traffic) -> Traffic:
+    """What was added; a counter that fell began again, and then all of it is new."""
+
+    def less(new: float, old: float) -> float:
+        return new - old if new >= old else new
+
+    return Traffic(
+        requests=less(after.requests, before.requests),
+        errors=less(after.errors, before.errors),
+        rows=less(after.rows, before.rows),
+        lost=less(after.lost, before.lost),
+        seconds={bound: less(count, before.seconds.get(bound, 0.0)) for bound, count in after.seconds.items()},
+        bins={name: less(count, before.bins.get(name, 0.0)) for name, count in after.bins.items()},
+    )
+
+
+def shift(one: Traffic, other: Traffic) -> tuple[float, float]:
+    """PSI between the predictions of two groups, and its mean by chance, (bins - 1)(1/n + 1/m)."""
+    names = sorted({*one.bins, *other.bins})
+    if not names or not sum(one.bins.values()) or not sum(other.bins.values()):
+        return 0.0, 0.0
+    counts = np.array([[group.bins.get(name, 0.0) for name in names] for group in (one, other)])
+    p, q = (counts + SMOOTHING) / (counts.sum(axis=1, keepdims=True) + SMOOTHING * len(names))
+    chance = (len(names) - 1) * float((1 / counts.sum(axis=1)).sum())
+    return float(((p - q) * np.log(p / q)).sum()), chance
