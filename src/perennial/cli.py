@@ -170,6 +170,26 @@ def rollback(
 
 
 @app.command()
+def canary(
+    nginx: Annotated[Path, typer.Option(help="The folder of the proxy's split.conf")] = Path("deploy/nginx"),
+    reload: Annotated[str, typer.Option(help="The command that makes the proxy read it; by default, compose's")] = "",
+    steps: Annotated[str, typer.Option(help="Percent of the traffic, one after the other")] = "5,25,50,100",
+    seconds: Annotated[float, typer.Option(min=0, help="Of a step, at least")] = 120,
+    requests: Annotated[int, typer.Option(min=1, help="Of the challenger in a step, at least")] = 500,
+    interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks")] = 5,
+    shadow: Annotated[
+        bool, typer.Option("--shadow", help="The challenger sees the traffic and answers nobody")
+    ] = False,
+) -> None:
+    """Give the challenger a growing share of the traffic, and none when it does worse than the champion."""
+    from perennial.release import canary as trial
+
+    course = trial.Course(tuple(map(int, steps.split(","))), seconds, requests, interval=interval)
+    good = trial.canary(nginx, reload or trial.RELOAD, course, trial.Bounds(), shadow)
+    raise typer.Exit(0 if good else 1)
+
+
+@app.command()
 def trace(
     what: Annotated[str, typer.Argument(help="A prediction id, image digest, version or commit")],
 ) -> None:

@@ -71,7 +71,7 @@ def rollback(to: str, environment: str) -> None:
 
 
 def _propose(environment: str, wanted: Deployed, title: str, body: str, base: str) -> None:
-    files = {desired.place(environment): desired.write(environment, wanted, f"origin/{base}")}
+    files = desired.files(environment, wanted, f"origin/{base}")
     pull = propose(Proposal(f"deploy/{environment}", base, title, body, files))
     if pull is None:
         out.print(f"{environment} is to run {wanted.version} already: nothing to propose.")

@@ -11,6 +11,7 @@ from perennial.release.version import Version
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 NOTHING = "sha256:" + "0" * 64  # nothing is deployed yet
 ENVIRONMENTS = ("staging", "production")  # in the order a version goes through them
+COMPOSE, TRACKS = "deploy/compose.env", {"staging": "CHALLENGER", "production": "CHAMPION"}
 KEYS = {"image": "newName", "digest": "digest", "version": "perennial.dev/version", "commit": "perennial.dev/commit"}
 
 
@@ -77,6 +78,18 @@ def write(environment: str, wanted: Deployed, branch: str = "") -> bytes:
         line = _line(key, text, environment)
         text = text[: line.start()] + f"{line[1]}{getattr(wanted, name)}" + text[line.end() :]
     return text.encode()
+
+
+def files(environment: str, wanted: Deployed, branch: str = "") -> dict[str, bytes]:
+    """Every file that changes with an environment: its overlay, and on one machine the track that stands for it."""
+    text = found("show", f"{branch}:{COMPOSE}") if branch else Path(COMPOSE).read_text(encoding="utf-8")
+    track = TRACKS[environment]
+    values = {"IMAGE": wanted.image, f"{track}_DIGEST": wanted.digest}
+    values |= {f"{track}_VERSION": wanted.version, f"{track}_COMMIT": wanted.commit}
+    for key, value in values.items():
+        text = re.sub(rf"(?m)^{key}=.*$", f"{key}={value}", text or "")
+    changed = {COMPOSE: (text.rstrip("\n") + "\n").encode()} if text else {}
+    return {place(environment): write(environment, wanted, branch)} | changed
 
 
 def _line(key: str, text: str, environment: str) -> re.Match[str]:
