@@ -177,9 +177,7 @@ def canary(
     seconds: Annotated[float, typer.Option(min=0, help="Of a step, at least")] = 120,
     requests: Annotated[int, typer.Option(min=1, help="Of the challenger in a step, at least")] = 500,
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks")] = 5,
-    shadow: Annotated[
-        bool, typer.Option("--shadow", help="The challenger sees the traffic and answers nobody")
-    ] = False,
+    shadow: Annotated[bool, typer.Option("--shadow", help="The challenger sees all and answers nobody")] = False,
 ) -> None:
     """Give the challenger a growing share of the traffic, and none when it does worse than the champion."""
     from perennial.release import canary as trial

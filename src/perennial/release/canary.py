@@ -26,7 +26,7 @@ RELOAD = (
     "exec proxy nginx -p /tmp -c /etc/perennial/nginx.conf -s reload"
 )
 SPLIT = """\
-# Written by `perennial canary`. Who answers a prediction, and which of the champion's the challenger sees in its shadow.
+# Written by `perennial canary`: who answers a prediction, and which of them the challenger sees in its shadow.
 # No line for 0 %: nginx refuses it.
 split_clients $request_id $track {{
     {track};
@@ -67,11 +67,12 @@ def canary(nginx: Path, reload: str, course: Course, bounds: Bounds, shadow: boo
     """
     steps = [_step_of(0, True)] if shadow else [_step_of(share, False) for share in course.steps]
     passed: list[dict[str, Any]] = []
+    usual = Traffic()  # what the champion did while it still had some
     with _back_to_champion(nginx, reload) as keep:
         for share, text in steps:
             _route(nginx, reload, text)
-            reason, champion, challenger = _watch(course, bounds)
-            passed.append({"share": share, "stopped": reason, **_figures(champion, challenger)})
+            reason, usual, challenger = _watch(course, bounds, usual)
+            passed.append({"share": share, "stopped": reason, **_figures(usual, challenger)})
             _say(passed[-1], shadow)
             if reason:
                 break
@@ -108,7 +109,7 @@ def _route(nginx: Path, reload: str, text: str) -> None:
         )
 
 
-def _watch(course: Course, bounds: Bounds) -> tuple[str, Traffic, Traffic]:
+def _watch(course: Course, bounds: Bounds, usual: Traffic) -> tuple[str, Traffic, Traffic]:
     """Look until the step is long enough or a bound is passed: why it must end (or nothing), and what was seen."""
     began = time.monotonic()
     before = _both()
@@ -116,6 +117,7 @@ def _watch(course: Course, bounds: Bounds) -> tuple[str, Traffic, Traffic]:
         time.sleep(course.interval)
         spent = time.monotonic() - began
         champion, challenger = (between(old, new) for old, new in zip(before, _both(), strict=True))
+        champion = champion if champion.requests >= FEW else usual
         reason = trouble(champion, challenger, bounds) or _down()
         enough = challenger.requests >= course.requests and spent >= course.seconds
         if not reason and not enough and spent > course.patience:
