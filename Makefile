@@ -76,6 +76,9 @@ promote: $(VENV)/.pipeline ## Propose for production what runs in staging
 rollback: $(VENV)/.pipeline ## Propose an earlier version again: TO=v1.2.3 [ENVIRONMENT=staging]
 	@perennial rollback "$${TO:?say which version: make rollback TO=v1.2.3}" --environment "$${ENVIRONMENT:-production}"
 
+verify-image: ## Check who built IMAGE=<name>@sha256:…: release.yml of this repository, on its default branch
+	@scripts/verify-image
+
 canary: $(VENV)/.pipeline ## Let the challenger of deploy/compose.yaml answer more and more (ARGS="--shadow", "--steps 10,100" …)
 	@perennial canary $(ARGS)
 
@@ -100,4 +103,4 @@ clean: ## Remove the virtual environment and every cache
 $(VENV)/.%: requirements/%.txt pyproject.toml
 	@scripts/install $*
 
-.PHONY: help setup serve score image gate report review pr comment cml release-plan release-image release promote rollback canary trace run test test-service test-e2e lint format verify reproduce simulate track-data benchmark lock clean
+.PHONY: help setup serve score image gate report review pr comment cml release-plan release-image release promote rollback verify-image canary trace run test test-service test-e2e lint format verify reproduce simulate track-data benchmark lock clean

@@ -15,7 +15,7 @@ from typing import Any
 
 from perennial.errors import UserError
 from perennial.git import found, git
-from perennial.review.github import api, pages
+from perennial.github import api, pages
 
 BOT = {"NAME": "github-actions[bot]", "EMAIL": "41898282+github-actions[bot]@users.noreply.github.com"}
 

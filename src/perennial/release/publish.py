@@ -14,10 +14,10 @@ from perennial.console import out, say
 from perennial.errors import UserError
 from perennial.files import read_json, sha256, write_json
 from perennial.git import found, git
+from perennial.github import api, pages, upload
 from perennial.pulls import BOT, push
 from perennial.release import container, deploy, sbom
 from perennial.release.version import Version, plan
-from perennial.review.github import api, pages, upload
 
 FOLDER = Path("release")
 IMAGE = FOLDER / "image.json"

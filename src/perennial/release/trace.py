@@ -12,10 +12,10 @@ from typing import Any
 from perennial.console import out
 from perennial.errors import UserError
 from perennial.git import found, git, yaml_at
+from perennial.github import RefusedError, UnreachableError, api, pages
 from perennial.release import logbook
 from perennial.release.desired import DIGEST, ENVIRONMENTS
 from perennial.release.version import Version, facts, versions
-from perennial.review.github import RefusedError, UnreachableError, api, pages
 
 MERGED = re.compile(r"Merge pull request #(\d+)|\(#(\d+)\)$")
 Chain = dict[str, Any]

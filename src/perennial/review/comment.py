@@ -5,6 +5,7 @@ asks the API which pull request the commit heads, reads the report out of the ar
 hostile text. Standard library only, and no code of the pull request is ever on this machine.
 """
 
+import html
 import io
 import json
 import os
@@ -14,21 +15,33 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from perennial.review.github import ATTEMPTS, RefusedError, UnreachableError, api, download, pages, wait
+from perennial.github import ATTEMPTS, RefusedError, UnreachableError, api, download, pages, wait
 
+AUTHOR = "github-actions[bot]"  # whose token comment.yml has
 TITLE = "perennial"  # of the watermark; a plain word, or CML does not find its own comment again
 ARTIFACT, REPORT = "review", "reports/report.md"
 LONGEST = 60_000  # characters; GitHub refuses a comment over 65,536
 LARGEST = 20_000_000  # bytes of an artifact
 FIRST_PAGE = 30  # comments that CML looks at
-JUDGES = (".github/", "Makefile", "scripts/", "src/perennial/review/", "src/perennial/pipeline/metrics.py")
+MOST_FILES = 3_000  # of a pull request that GitHub lists
+PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what zipfile unpacks piece by piece; the others fill the memory
+JUDGES = (  # what a verdict comes from
+    ".github/", "Makefile", "requirements/", "scripts/", "src/perennial/review/", "src/perennial/pipeline/evaluate.py",
+    "src/perennial/pipeline/metrics.py", "src/perennial/params.py", "src/perennial/verify.py", "src/perennial/repro.py",
+)  # fmt: skip
 WATERMARK = re.compile(rf'!\[\]\(https://cml\.dev/watermark\.png#[0-9a-fA-F]+ "CML watermark {TITLE}"\)')
-TAGS = re.compile(r"&lt;(/?(?:details|summary|b|br|sub))&gt;")
-HIDDEN = re.compile("[\x00-\x08\x0b-\x1f\x7f\u200e\u200f\u202a-\u202e\u2066-\u2069]")  # controls, turned writing
+TAG = re.compile(r"<(?=[a-zA-Z/!?])(?!/?(?:details|summary|b|br|sub)>)")  # any but those
+ENTITY = re.compile(r"&(?!(?:amp|lt|gt|quot|nbsp);)#?\w{1,40};")
+REFERENCE = re.compile(r"(?i)#(?=\d)|\bGH-(?=\d)|/(?:issues|pull|discussions)/(?=\d)")
+HIDDEN = re.compile(  # controls, turned writing, what has no width (but for the joiners that some scripts need)
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\ue000-\uf8ff\U000e0000-\U0010ffff]"
+)
 
 
 class HostileError(Exception):
@@ -44,11 +57,11 @@ def main() -> int:
         if pull is None:
             print(f"No open pull request has {run['head_sha'][:8]} at its head (merged, closed or pushed over).")
             return 0
-        body = compose(find_report(repository, run), changed_judges(repository, pull), run, repository)
+        body = compose(find_report(repository, run), run, repository)
         summarise(body)
-        print(post(repository, pull, body, run["head_sha"]))
+        print(post(repository, pull, warning(changed_judges(repository, pull)) + body, run["head_sha"]))
     except UnreachableError as error:
-        print(f"::warning::GitHub could not be reached, so the report is only in the run's summary: {error}")
+        print(f"::warning::GitHub could not be reached, so the report is only in the pull request's run: {error}")
     except (RefusedError, HostileError) as error:
         print(f"::error::The report was not posted: {error}")
         return 1
@@ -57,6 +70,8 @@ def main() -> int:
 
 def find_pull(repository: str, run: dict[str, Any]) -> int | None:
     """The open pull request whose head is this commit; the payload's own list is empty for forks."""
+    if not run["head_repository"]:  # a fork that was deleted
+        return None
     head = quote(f"{run['head_repository']['owner']['login']}:{run['head_branch']}", safe=":")
     pulls = pages(f"/repos/{repository}/pulls?state=open&head={head}")
     return next((int(pull["number"]) for pull in pulls if pull["head"]["sha"] == run["head_sha"]), None)
@@ -71,58 +86,62 @@ def find_report(repository: str, run: dict[str, Any]) -> str:
     listed = api("GET", f"/repos/{repository}/actions/runs/{int(run['id'])}/artifacts?name={ARTIFACT}")["artifacts"]
     if not listed:
         return "## ❌ No report\n\nThe run ended before it wrote one. Its log says why."
+    newest = max(listed, key=lambda artifact: artifact["id"])  # a run may have had several attempts
     try:
-        with zipfile.ZipFile(io.BytesIO(download(listed[-1]["archive_download_url"], LARGEST))) as archive:
+        with zipfile.ZipFile(io.BytesIO(download(newest["archive_download_url"], LARGEST))) as archive:
             entries = [entry for entry in archive.infolist() if entry.filename == REPORT]
             if len(entries) != 1:
                 raise HostileError(f"the artifact has {len(entries)} files named {REPORT}")
             mode = entries[0].external_attr >> 16
-            if mode & 0o170000 not in (0, 0o100000):
+            if mode & 0o170000 not in (0, 0o100000) or entries[0].compress_type not in PLAIN:
                 raise HostileError(f"{REPORT} is no plain file")
             with archive.open(entries[0]) as file:
                 return file.read(4 * LONGEST + 1).decode("utf-8", "replace")
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, RuntimeError, EOFError) as error:
         raise HostileError(f"the artifact cannot be read: {error}") from None
 
 
 def changed_judges(repository: str, pull: int) -> list[str]:
-    """The files of the pull request that are part of what judges it."""
-    files = pages(f"/repos/{repository}/pulls/{pull}/files")
-    return sorted({file["filename"] for file in files if file["filename"].startswith(JUDGES)})
+    """The files of the pull request that are part of what judges it; one that was moved away too."""
+    files = list(pages(f"/repos/{repository}/pulls/{pull}/files"))
+    names = {file.get(key) or "" for file in files for key in ("filename", "previous_filename")}
+    more = ["perhaps more: GitHub does not list all its files"] if len(files) >= MOST_FILES else []
+    return sorted(name for name in names if name.startswith(JUDGES)) + more
 
 
-def compose(report: str, judges: list[str], run: dict[str, Any], repository: str) -> str:
-    """The comment: the report made harmless, and what a reader must know about where it comes from."""
+def warning(judges: list[str]) -> str:
+    if not judges:
+        return ""
+    names = ", ".join(f"`{' '.join(harmless(name).replace('`', '').split())[:100]}`" for name in judges[:10])
+    more = f" and {len(judges) - 10} more" if judges[10:] else ""
+    return f"> [!WARNING]\n> This pull request changes what judges it: {names}{more}. Read that first.\n\n"
+
+
+def compose(report: str, run: dict[str, Any], repository: str) -> str:
+    """The report made harmless. What a reader must know of it stands above, where no open fence or fold can hide it."""
     server = os.environ.get("GITHUB_SERVER_URL", "https://github.com")
-    link = f"{server}/{repository}/actions/runs/{int(run['id'])}"
-    lines = []
-    if judges:
-        names = ", ".join(f"`{harmless(name).replace('`', '')}`" for name in judges[:10])
-        more = f" and {len(judges) - 10} more" if judges[10:] else ""
-        lines = ["> [!WARNING]", f"> This pull request changes what judges it: {names}{more}. Read that first.", ""]
-    text = harmless(report)
-    if len(text) > LONGEST:
-        text = closed(text[:LONGEST]) + f"\n\n… cut here; the whole report is in [the run]({link})."
+    link = f"[the run]({server}/{repository}/actions/runs/{int(run['id'])})"
     commit, ended = harmless(str(run["head_sha"]))[:8], harmless(str(run["conclusion"]))
-    note = f"<sub>Made by the pull request's own code at {commit}; [the run]({link}) ended with {ended}.</sub>"
-    return "\n".join([*lines, text.strip(), "", note])
+    note, text = f"Made by the pull request's own code at {commit}; {link} ended with {ended}.", harmless(report)
+    if max(len(report), len(text)) > LONGEST:
+        note, text = f"{note} Cut: the whole report is in {link}.", text[:LONGEST]
+    return f"<sub>{note}</sub>\n\n{text.strip()}"
 
 
 def harmless(text: str) -> str:
-    """Text that pings nobody, hides nothing, forges no watermark and shows no picture, and is Markdown still."""
-    text = HIDDEN.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-    text = TAGS.sub(r"<\1>", text.replace("<", "&lt;").replace(">", "&gt;"))
-    text = re.sub(r"(?m)^(\s*)&gt;", r"\1>", text)  # a quote
-    text = text.replace("--&gt;", "-->")  # an arrow in a Mermaid chart; nothing opens a comment any more
-    text = text.replace("@", "@\u200b").replace("![", "!\u200b[")
-    return re.sub(r"(?<![&\w])#(?=\d)|(?<=\w)#(?=\d)", "#\u200b", text)  # no reference to an issue
+    """Text that pings nobody, hides nothing, forges no watermark and shows no picture, and is Markdown still.
+
+    GitHub looks for names and numbers in what Markdown has made of a text, so entities are taken for what they mean;
+    what would be something is parted by a space without a width.
+    """
+    text = HIDDEN.sub("", ENTITY.sub(_meant, text.replace("\r\n", "\n").replace("\r", "\n")))
+    text = TAG.sub("<\u200b", text).replace("@", "@\u200b").replace("![", "!\u200b[")
+    return REFERENCE.sub("\\g<0>\u200b", text)
 
 
-def closed(text: str) -> str:
-    """Cut text whose code fence and folds are closed again."""
-    text = text.rpartition("\n")[0]
-    fence = "\n```" if len(re.findall(r"(?m)^\s*```", text)) % 2 else ""
-    return text + fence + "\n</details>" * (text.count("<details>") - text.count("</details>"))
+def _meant(entity: re.Match[str]) -> str:
+    meant = html.unescape(entity[0])
+    return meant if meant == entity[0] else meant.replace("&", "&amp;")
 
 
 def summarise(body: str) -> None:
@@ -156,7 +175,8 @@ def post(repository: str, pull: int, body: str, sha: str) -> str:
 
 def standing(comments: list[Any]) -> Any:
     """The newest comment that carries our watermark and that a workflow wrote; anybody can copy a watermark."""
-    found = [c for c in comments if c["user"]["type"] == "Bot" and WATERMARK.search(c["body"] or "")]
+    ours = [c for c in comments if (c["user"] or {}).get("login") == AUTHOR]
+    found = [c for c in ours if WATERMARK.search(c["body"] or "")]
     return found[-1] if found else None
 
 
@@ -166,7 +186,7 @@ def post_with_cml(cml: str, repository: str, pull: int, body: str) -> bool:
     with tempfile.TemporaryDirectory() as home:
         file = Path(home) / "body.md"
         file.write_text(body, encoding="utf-8")
-        command = [cml, "comment", "update", "--publish=false", f"--repo={server}/{repository}"]
+        command = [str(Path(cml).resolve()), "comment", "update", "--publish=false", f"--repo={server}/{repository}"]
         command += [f"--target=pr/{pull}", f"--watermark-title={TITLE}", str(file)]
         environment = os.environ | {"HOME": home, "ITERATIVE_DO_NOT_TRACK": "1"}
         try:

@@ -10,7 +10,7 @@ def safe(text: object) -> str:
     """Text on one line, with nothing in it that Markdown or HTML would take for its own; no mention pings anybody."""
     line = " ".join(str(text).split())
     line = re.sub(r"([\\`*_{}\[\]|~])", r"\\\1", line).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return line.replace("@", "@\u200b").replace("#", "&#35;")
+    return line.replace("@", "@\u200b").replace("#", "#\u200b")
 
 
 def code(text: object) -> str:

@@ -1,5 +1,6 @@
-"""GitHub's REST API, as far as the comment needs it. Standard library only: it runs before anything is installed."""
+"""GitHub's REST API, as far as it is needed. Standard library only: the comment runs before anything is installed."""
 
+import http.client
 import json
 import os
 import time
@@ -86,7 +87,7 @@ def _call(method: str, url: str, body: Any, most: int = -1) -> bytes:
             text = f"{method} {urllib.parse.urlsplit(url).path}: {error.code} {_message(error)}"
             if error.code < 500 and error.code not in (408, 429):
                 raise RefusedError(text) from None
-        except (OSError, TimeoutError) as error:
+        except (OSError, http.client.HTTPException) as error:
             text = f"{method} {urllib.parse.urlsplit(url).path}: {error}"
     raise UnreachableError(text)
 
