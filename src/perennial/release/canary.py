@@ -23,7 +23,7 @@ from perennial.release.prometheus import Traffic, between, query, shift, totals
 RESULT = Path("reports/canary.json")
 RELOAD = (
     "docker compose --file deploy/compose.yaml --env-file deploy/compose.env "
-    "exec proxy nginx -p /tmp -c /etc/perennial/nginx.conf -s reload"
+    "exec -T proxy nginx -e stderr -p /tmp -c /etc/perennial/nginx.conf -s reload"
 )
 SPLIT = """\
 # Written by `perennial canary`: who answers a prediction, and which of them the challenger sees in its shadow.

@@ -76,7 +76,7 @@ def write(environment: str, wanted: Deployed, branch: str = "") -> bytes:
     text = text_at(environment, branch)
     for name, key in KEYS.items():
         line = _line(key, text, environment)
-        text = text[: line.start()] + f"{line[1]}{getattr(wanted, name)}" + text[line.end() :]
+        text = text[: line.start()] + f"{line[1]}{_quoted(getattr(wanted, name))}" + text[line.end() :]
     return text.encode()
 
 
@@ -90,6 +90,11 @@ def files(environment: str, wanted: Deployed, branch: str = "") -> dict[str, byt
         text = re.sub(rf"(?m)^{key}=.*$", f"{key}={value}", text or "")
     changed = {COMPOSE: (text.rstrip("\n") + "\n").encode()} if text else {}
     return {place(environment): write(environment, wanted, branch)} | changed
+
+
+def _quoted(value: str) -> str:
+    """As YAML needs it: a commit of digits alone would be a number."""
+    return f"'{value}'" if re.fullmatch(r"[\d.e+_]+", value) else value
 
 
 def _line(key: str, text: str, environment: str) -> re.Match[str]:
