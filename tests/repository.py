@@ -85,7 +85,9 @@ def project_files() -> list[str]:
 
 def clean_environment() -> dict[str, str]:
     """This process's, without what would reach from the machine or a git hook into a repository under test."""
-    foreign = re.compile(r"AWS|COLUMNS|DVC|(FORCE|NO)_COLOR|GIT|PYTEST|PYTHON|VIRTUAL_ENV|.*_proxy$", re.IGNORECASE)
+    foreign = re.compile(
+        r"AWS|CHAMPION|COLUMNS|DVC|(FORCE|NO)_COLOR|GIT|PYTEST|PYTHON|VIRTUAL_ENV|.*_proxy$", re.IGNORECASE
+    )
     kept = {name: value for name, value in os.environ.items() if not foreign.match(name)}
     if sys.prefix != sys.base_prefix:  # `perennial` must find its tools without an activated environment
         folders = kept.get("PATH", os.defpath).split(os.pathsep)
