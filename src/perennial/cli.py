@@ -188,6 +188,20 @@ def canary(
 
 
 @app.command()
+def drift(
+    store: Annotated[str, typer.Option(envvar="PREDICTION_STORE", help="Where the service ships its log")] = "",
+    until: Annotated[str, typer.Option(help="The end of the last window, ISO 8601; now, if not given")] = "",
+) -> None:
+    """Look at the last three windows of production and decide: quiet, watch, data-quality or retrain."""
+    from datetime import UTC, datetime
+
+    from perennial.monitoring import watch
+
+    end = datetime.fromisoformat(until).replace(tzinfo=UTC) if until else None
+    watch.show(watch.watch(store or "logs/store", end))
+
+
+@app.command()
 def trace(
     what: Annotated[str, typer.Argument(help="A prediction id, image digest, version or commit")],
 ) -> None:

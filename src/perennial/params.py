@@ -80,6 +80,14 @@ class Gate(Section):
     reproduced: Literal["bytes", "metrics"] | None = "metrics"  # what a second run must give again
 
 
+class Watch(Section):
+    """How production is looked at: three windows of so many days, the newest first."""
+
+    days: float = Field(7, gt=0)
+    rows: int = Field(500, ge=100)  # fewer in a window say nothing
+    importance: float = Field(0.1, ge=0, le=1)  # share of the model's importance that must have drifted to retrain
+
+
 class Params(Section):
     """Every section is written out, because DVC compares them key by key; `value: null` means none."""
 
@@ -90,6 +98,7 @@ class Params(Section):
     value: Value | None
     evaluate: Evaluate
     gate: Gate
+    watch: Watch = Watch()
 
     @model_validator(mode="after")
     def fits_the_task(self) -> "Params":

@@ -1,0 +1,73 @@
+"""Whether the rows of a window come from where the model learnt: feature by feature, against its training profile.
+
+A feature has drifted when its bins differ from training beyond chance (contingency chi-square, Benjamini-Hochberg over
+all features at 5 %) and by more than a shift worth caring about (noise-corrected PSI). Missing and unlisted values are
+signals of their own: they mean broken data more often than a changed world.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from perennial.psi import SMALL, counts, excess
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RATE = 0.05  # of false discoveries among the features
+BROKEN = 0.05  # a share of missing or unlisted values may rise by so much before the data is called broken
+
+
+def features(frame: "pd.DataFrame", profile: dict[str, Any], importance: dict[str, float]) -> list[dict[str, Any]]:
+    """For each feature: p, PSI beyond chance, whether it drifted or broke, and how much that matters; most first.
+
+    Args:
+        importance: of each feature in the champion, as shares; empty when it is not known.
+    """
+    rows, reference = profile["trained_on"]["rows"], profile["features"]
+    found = [_feature(frame[name], reference[name], rows) for name in reference]
+    for row, drifted in zip(found, benjamini_hochberg([row["p"] for row in found], RATE), strict=True):
+        row["drifted"] = bool(drifted and row["psi"] > SMALL)
+        row["matters"] = max(row["psi"], 0.0) * importance.get(row["feature"], 0.0)
+    return sorted(found, key=lambda row: (-row["matters"], -row["psi"]))
+
+
+def _feature(column: "pd.Series[Any]", reference: dict[str, Any], rows: int) -> dict[str, Any]:
+    now = counts(column, reference)
+    before = np.array([*reference["shares"], reference["missing"], *_other(reference)]) * rows
+    total = max(len(column), 1)
+    missing, other = now[len(reference["shares"])] / total, now[-1] / total if "values" in reference else 0.0
+    worse = missing - reference["missing"] > BROKEN or other - sum(_other(reference)) > BROKEN
+    return {
+        "feature": str(column.name),
+        "p": contingency(before, now),
+        "psi": excess(column, reference, rows),
+        "missing": {"before": reference["missing"], "now": float(missing)},
+        "other": {"before": sum(_other(reference)), "now": float(other)},
+        "broken": bool(worse),
+    }
+
+
+def _other(reference: dict[str, Any]) -> list[float]:
+    return [reference["other"]] if "other" in reference else []
+
+
+def contingency(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """p of the two-sample chi-square test on bins; 1 when there is nothing to compare."""
+    table = np.array([one, other])
+    table = table[:, table.sum(axis=0) > 0]
+    if table.shape[1] < 2 or not table.sum(axis=1).all():
+        return 1.0
+    return float(stats.chi2_contingency(table, correction=False)[1])
+
+
+def benjamini_hochberg(p: list[float], rate: float) -> NDArray[np.bool_]:
+    """Which hypotheses are rejected, at this rate of false discoveries (Benjamini and Hochberg 1995)."""
+    values = np.asarray(p)
+    order, count = np.argsort(values), len(values)
+    below = np.flatnonzero(values[order] <= rate * np.arange(1, count + 1) / max(count, 1))
+    rejected = np.zeros(count, bool)
+    rejected[order[: below[-1] + 1 if len(below) else 0]] = True
+    return rejected

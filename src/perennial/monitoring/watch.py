@@ -1,0 +1,161 @@
+"""What to do about production: look at the last three windows and decide once, with reasons.
+
+    quiet         nothing beyond chance
+    watch         something moved, but once, or where it does not matter
+    data-quality  values went missing or are not listed: mend the source, do not learn from it
+    retrain       the same drift in two of three windows, in features that matter, or quality fell in two
+
+The windows are read anew each time, so a run depends on the log alone and can be repeated.
+"""
+
+import datetime
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from perennial.console import out, step
+from perennial.files import read_json, write_json
+from perennial.monitoring import drift, quality
+from perennial.monitoring.window import UTC, Window, read
+from perennial.params import METRICS, Params, load
+from perennial.repro import METRICS_FILE
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+REPORT = Path("reports/drift.json")
+PROFILE, EVALUATION = Path("models/profile.json"), Path("reports/evaluation.json")
+WINDOWS, PERSISTENT = 3, 2
+Facts = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What the champion promised."""
+
+    profile: Facts
+    metrics: Facts
+    importance: dict[str, float]  # shares
+
+
+def watch(store: str, until: datetime.datetime | None = None) -> Facts:
+    """Judge the last windows before `until` (now) and write reports/drift.json."""
+    params, reference = load(), _reference()
+    until = until or datetime.datetime.now(UTC)
+    span = datetime.timedelta(days=params.watch.days)
+    judged = []
+    for back in range(WINDOWS):
+        with step(f"Reading the {params.watch.days:g} days before {until - back * span:%Y-%m-%d %H:%M}"):
+            window = read(store, until - (back + 1) * span, until - back * span)
+        judged.append(judge(window, reference, params))
+    decision, reasons = decide(judged, params)
+    facts = {"decision": decision, "reasons": reasons, "store": store, "model": reference.profile["model"]["sha256"]}
+    facts |= {"task": params.data.task, "windows": judged}
+    write_json(REPORT, facts, sort_keys=False)
+    return facts
+
+
+def _reference() -> Reference:
+    worth = {name: max(row["mean"], 0.0) for name, row in read_json(EVALUATION)["importance"].items()}
+    whole = sum(worth.values()) or 1.0
+    return Reference(
+        read_json(PROFILE), read_json(METRICS_FILE), {name: value / whole for name, value in worth.items()}
+    )
+
+
+def judge(window: Window, reference: Reference, params: Params) -> Facts:
+    """Drift, breaks and quality of one window; `enough` says whether there were rows to judge by."""
+    facts: Facts = {"coverage": window.coverage(), "enough": len(window.rows) >= params.watch.rows}
+    if not facts["enough"]:
+        return facts | {"features": [], "drifted": [], "broken": [], "importance": 0.0, "quality": None, "fell": False}
+    frame = typed(window.frame(), params)
+    found = drift.features(frame, reference.profile, reference.importance)
+    drifted = [row["feature"] for row in found if row["drifted"]]
+    now = quality.measured(frame, reference.profile, params)
+    return facts | {
+        "features": found,
+        "drifted": drifted,
+        "broken": [row["feature"] for row in found if row["broken"]],
+        "importance": sum(reference.importance.get(name, 0.0) for name in drifted),
+        "predictions": _predictions(frame, reference, params),
+        "quality": now,
+        "expected": quality.expected(frame, reference.profile, params),
+        "fell": quality.fell(now, reference.metrics["metrics"], params.data.task),
+    }
+
+
+def typed(frame: "pd.DataFrame", params: Params) -> "pd.DataFrame":
+    """The features as training saw them: numbers as floats, the rest as they were sent; a field left out is missing."""
+    import pandas as pd
+
+    for name, spec in params.data.features.items():
+        column = frame[name] if name in frame else pd.Series(None, frame.index, dtype=object)
+        if spec.type == "number":
+            frame[name] = pd.to_numeric(column, errors="coerce")
+        elif spec.type == "boolean":
+            frame[name] = column.astype("boolean")
+        else:
+            frame[name] = column.astype("str").where(column.notna(), None)
+    return frame
+
+
+def _predictions(frame: "pd.DataFrame", reference: Reference, params: Params) -> float:
+    """PSI of the answers against those on the hold-out, beyond chance."""
+    bins, answers = reference.profile["answers"], quality.answers(frame, params)
+    if "values" in bins:
+        now = np.bincount(answers.argmax(axis=1), minlength=len(bins["values"]))
+    else:
+        score = answers if params.data.task == "regression" else answers[:, 1]
+        now = np.bincount(np.searchsorted(bins["edges"], score), minlength=len(bins["shares"]))
+    rows = reference.metrics["rows"]
+    p, q = ((part + 0.5) / (part.sum() + 0.5 * len(part)) for part in (now, np.array(bins["shares"]) * rows))
+    return float(((p - q) * np.log(p / q)).sum() - (len(now) - 1) * (1 / len(frame) + 1 / rows))
+
+
+def decide(windows: list[Facts], params: Params) -> tuple[str, list[str]]:
+    """The decision and its reasons, from the windows, the newest first."""
+    newest = windows[0]
+    if not newest["enough"]:
+        rows = newest["coverage"]["rows"]
+        return "quiet", [f"{rows} rows in the last window, fewer than {params.watch.rows}: too few to tell anything"]
+    if newest["broken"]:
+        return "data-quality", [_broken(row) for row in newest["features"] if row["broken"]]
+    reasons = [
+        f"{row['feature']} drifted: PSI {row['psi']:.3f} beyond chance" for row in newest["features"] if row["drifted"]
+    ]
+    if newest["fell"]:
+        reasons.append(f"{next(iter(METRICS[params.data.task]))} fell below what the hold-out promised")
+    lasting = [w for w in windows if w["enough"] and w["importance"] >= params.watch.importance and w["drifted"]]
+    worse = [w for w in windows if w["fell"]]
+    if len(lasting) >= PERSISTENT and newest in lasting:
+        return "retrain", [*reasons, f"{len(lasting)} of the last {WINDOWS} windows drifted in features that matter"]
+    if len(worse) >= PERSISTENT and newest in worse:
+        return "retrain", [*reasons, f"quality fell in {len(worse)} of the last {WINDOWS} windows"]
+    return ("watch", reasons) if reasons else ("quiet", ["nothing moved beyond chance"])
+
+
+def _broken(row: Facts) -> str:
+    kind = "missing" if row["missing"]["now"] - row["missing"]["before"] > drift.BROKEN else "other"
+    word = "missing" if kind == "missing" else "values the contract does not list"
+    return f"{row['feature']}: {row[kind]['now']:.1%} {word}, {row[kind]['before']:.1%} in training"
+
+
+def show(facts: Facts) -> None:
+    from rich.table import Table
+
+    table = Table("window", "rows", "labelled", "drifted", "broken", "quality")
+    for window in facts["windows"]:
+        kept, found = window["coverage"], window.get("quality")
+        lead = next(iter(METRICS[facts["task"]]))
+        figure = f"{found[lead]['value']:.3f} ({found[lead]['low']:.3f} to {found[lead]['high']:.3f})" if found else "–"
+        days = f"{kept['since'][:10]} to {kept['until'][:10]}"
+        table.add_row(
+            days, f"{kept['rows']:,}", f"{kept['labelled']:.0%}", ", ".join(window["drifted"]) or "–",
+            ", ".join(window["broken"]) or "–", figure,
+        )  # fmt: skip
+    out.print(table)
+    out.print(f"Decision: [bold]{facts['decision']}[/] ({REPORT})")
+    for reason in facts["reasons"]:
+        out.print(f"  {reason}", markup=False)
