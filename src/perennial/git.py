@@ -28,15 +28,23 @@ def found(*arguments: str) -> str | None:
 
 
 def yaml_at(commit: str, path: str) -> Any:
-    """A YAML file as the commit has it, or None."""
+    """A YAML file as the commit has it; None where it has none that can be read."""
+    from ruamel.yaml.error import YAMLError
+
     text = found("show", f"{commit}:{path}")
-    return parse_yaml(text) if text else None
+    try:
+        return parse_yaml(text) if text else None
+    except YAMLError:
+        return None
 
 
 def json_at(commit: str, path: str) -> Any:
-    """A JSON file as the commit has it, or None."""
+    """A JSON file as the commit has it; None where it has none that can be read."""
     text = found("show", f"{commit}:{path}")
-    return json.loads(text) if text else None
+    try:
+        return json.loads(text) if text else None
+    except json.JSONDecodeError:
+        return None
 
 
 def _run(*arguments: str) -> subprocess.CompletedProcess[str]:

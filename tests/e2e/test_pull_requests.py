@@ -56,8 +56,7 @@ def test_a_better_model_may_be_merged(runner: Runner, propose: Callable[..., int
     run = runner.pull_request(number)
     assert run.jobs == {"review": "success"}
     (comment,) = runner.comments(number)
-    assert "
-## ✅ Pass" in comment
+    assert "\n## ✅ Pass" in comment
     assert "| `train.params.max_iter` | `20` | `40` |" in comment
     assert f"/{NAME}/actions/runs/{run.number}" in comment
 
@@ -68,8 +67,7 @@ def test_a_worse_one_may_not_and_the_next_push_renews_the_comment(
     number = propose("worse", lambda here: here.replace("params.yaml", *WORSE))
     assert runner.pull_request(number).jobs == {"review": "failure"}
     (comment,) = runner.comments(number)
-    assert "
-## ❌ Fail" in comment
+    assert "\n## ❌ Fail" in comment
     assert "❌ **champion**: roc" in comment
     author.replace("params.yaml", *reversed(WORSE))
     author.perennial("run")
@@ -90,8 +88,7 @@ def test_broken_data_is_named_by_file_row_and_column(runner: Runner, propose: Ca
     number = propose("broken", spoil, run=False)
     assert runner.pull_request(number).jobs == {"review": "failure"}
     (comment,) = runner.comments(number)
-    assert "
-## ❌ Fail" in comment
+    assert "\n## ❌ Fail" in comment
     assert "data/raw/4.csv row 1" in comment or "data/raw/4.csv row 2" in comment
     assert "amount" in comment
 
@@ -115,8 +112,7 @@ def test_a_fork_is_judged_like_anybody(runner: Runner, built: Repository, propos
     number = propose("theirs", lambda here: here.replace("params.yaml", "seed: 7", "seed: 8"), source="eve/demo")
     assert runner.pull_request(number).jobs == {"review": "success"}
     (comment,) = runner.comments(number)
-    assert "
-## ✅ Pass" in comment
+    assert "\n## ✅ Pass" in comment
 
 
 def test_a_cache_of_main_spares_building_the_champion(runner: Runner, propose: Callable[..., int]) -> None:
@@ -135,8 +131,7 @@ def test_lint_and_tests_decide_too(author: Repository, runner: Runner, propose: 
     number = propose("tested", lambda here: write_test(here, "sum([1]) == 1"), run=False)
     assert runner.pull_request(number, "test").jobs == {"test": "success"}
     (comment,) = runner.comments(number)
-    assert "
-## ❌ No report" in comment
+    assert "\n## ❌ No report" in comment
     write_test(author, "sum([1]) == 2")
     author.commit("Break it")
     author.git("push", "-q", str(runner.origin), "tested")

@@ -83,13 +83,15 @@ def _default_branch() -> str | None:
 
 def _kept(commit: str, wanted: dict[str, str]) -> Champion | None:
     """From the cache, or else from the remote into the cache; None when neither has both files whole."""
+    from dvc_data.hashfile.hash_info import HashInfo
+
     with repository() as repo:
         places = {name: Path(repo.cache.local.oid_to_path(wanted[name])) for name in (MODEL, PROFILE)}
         here = _whole(places, wanted)
         if here is None and repo.config["core"].get("remote"):
             try:
                 with out.status("Fetching the champion"):
-                    repo.fetch([MODEL, PROFILE], revs=[commit], workspace=False)
+                    repo.cloud.pull({HashInfo("md5", wanted[name]) for name in places})
             except Exception:  # every kind of remote has errors of its own; the champion can be built again
                 return None
             fetched = _whole(places, wanted)

@@ -59,7 +59,10 @@ def gather(params: Params) -> Facts:
     """
     lock = lock_state()
     promised = {"lock": read_yaml(Path("dvc.lock")), "metrics": read_json(METRICS_FILE)} if not lock["stale"] else None
+    before = _kept()
     broken = _update(params)
+    if not broken and _kept() == before:
+        lock["stale"] = []  # the outputs here were another commit's; the lock told how to make its own
     facts: Facts = {"task": params.data.task, "commit": _commit(), "lock": lock, "broken": broken}
     facts |= {"data": read_json(DATA) if DATA.exists() else None, "floors": params.gate.floors}
     facts |= {"currency": params.value.currency if params.value else ""}
@@ -84,6 +87,10 @@ def lock_state() -> dict[str, list[str]]:
     uncommitted = sorted({*(changed or "").splitlines(), *(untracked or "").splitlines()})
     missing = [f"{name} is missing" for name in KEPT if not Path(name).exists()]
     return {"stale": missing or list(problems()), "uncommitted": uncommitted}
+
+
+def _kept() -> list[bytes | None]:
+    return [Path(name).read_bytes() if Path(name).exists() else None for name in KEPT]
 
 
 def _update(params: Params) -> str | None:

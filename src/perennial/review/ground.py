@@ -38,7 +38,7 @@ def meet(
     frame = holdout
     if not _readable(contract, params.data):
         frame, known = _read_again(contract, holdout, params)
-        rows &= known
+        rows = rows & known
     if rows.sum() < LEAST or len(np.unique(challenger.target[rows])) < 2:
         raise NotComparableError(f"only {int(rows.sum())} hold-out rows are new to the champion")
     target = encode_target(holdout[params.data.target.name], params.data)[rows]

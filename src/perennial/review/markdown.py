@@ -2,20 +2,23 @@
 
 import re
 from collections.abc import Sequence
+from decimal import Decimal
 
+LONGEST_CODE = 100  # characters of one value
 BARS = 20  # of one chart; more cannot be read
 
 
 def safe(text: object) -> str:
     """Text on one line, with nothing in it that Markdown or HTML would take for its own; no mention pings anybody."""
     line = " ".join(str(text).split())
-    line = re.sub(r"([\\`*_{}\[\]|~])", r"\\\1", line).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    line = re.sub(r"([\\`*_{}\[\]|~$])", r"\\\1", line).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
     return line.replace("@", "@\u200b").replace("#", "#\u200b")
 
 
 def code(text: object) -> str:
-    """A code span; what would end it, or a table's cell, is left out."""
-    return f"`{re.sub(r'[`|]', '', ' '.join(str(text).split())) or ' '}`"
+    """A code span of at most LONGEST_CODE characters; what would end it, or a table's cell, is left out."""
+    kept = re.sub(r"[`|]", "", " ".join(str(text).split()))
+    return f"`{kept[:LONGEST_CODE] + '…' if len(kept) > LONGEST_CODE else kept or ' '}`"
 
 
 def block(text: str) -> list[str]:
@@ -38,16 +41,28 @@ def fold(title: str, lines: Sequence[str]) -> list[str]:
 def chart(
     title: str, labels: Sequence[object], axis: str, bars: Sequence[float], line: Sequence[float] = ()
 ) -> list[str]:
-    """A Mermaid bar chart, with a line over it where one is given."""
-    names = ", ".join(f'"{_label(label)}"' for label in labels[:BARS])
-    lines = ["```mermaid", "xychart-beta", f'    title "{_label(title)}"', f"    x-axis [{names}]"]
-    lines += [f'    y-axis "{_label(axis)}"', f"    bar [{_numbers(bars[:BARS])}]"]
-    return [*lines, *([f"    line [{_numbers(line[:BARS])}]"] if line else []), "```"]
+    """A Mermaid chart from zero on: columns with a line over them, or without one bars beside their names."""
+    seen = [_label(label, 30) for label in labels[:BARS]]
+    names = [f"{name} ({seen[:at].count(name) + 1})" if name in seen[:at] else name for at, name in enumerate(seen)]
+    values, points = bars[:BARS], line[:BARS]
+    low, high = min((0.0, *values, *points)), max((0.0, *values, *points))
+    return [
+        "```mermaid",
+        "xychart-beta" if line else "xychart-beta horizontal",  # names beside each other would overlap
+        f'    title "{_label(title)}"',
+        "    x-axis [" + ", ".join(f'"{name}"' for name in names) + "]",
+        f'    y-axis "{_label(axis)}" {_numbers([low])} --> {_numbers([high if high > low else low + 1])}',
+        f"    bar [{_numbers(values)}]",
+        *([f"    line [{_numbers(points)}]"] if line else []),
+        "```",
+    ]
 
 
-def _label(text: object) -> str:
-    return re.sub(r"[^\w .,:%()=+/-]", "", " ".join(str(text).split()))[:60] or "-"
+def _label(text: object, most: int = 60) -> str:
+    """What Mermaid takes in quotes; equal ones would be drawn on top of each other."""
+    return re.sub(r"[^\w .,:%()=+/-]", "", " ".join(str(text).split()))[:most].strip() or "-"
 
 
 def _numbers(values: Sequence[float]) -> str:
-    return ", ".join(f"{value + 0.0:.4g}" for value in values)
+    """Four significant digits; Mermaid does not know 1e-05."""
+    return ", ".join(f"{Decimal(f'{value + 0.0:.4g}'):f}" for value in values)

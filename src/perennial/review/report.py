@@ -56,7 +56,8 @@ def render(facts: Facts, plots: dict[str, Any], run: str | None) -> str:
     below = [sections.figures, sections.slices, sections.parameters, sections.data, sections.rules, sections.charts]
     parts = {part: part(facts, plots, run) for part in (verdict, headline, *below, sections.origin)}
     for dropped in (None, *reversed(below)):
-        parts.pop(dropped, None) if dropped else None
+        if dropped and parts[dropped]:
+            parts[dropped] = ["", f"*The part on {dropped.__name__} is left out: this report was too long.*"]
         text = "\n".join(line for lines in parts.values() for line in lines).strip() + "\n"
         if len(text) <= LONGEST:
             break

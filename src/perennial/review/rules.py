@@ -28,7 +28,9 @@ def judge(facts: Facts, params: Params) -> list[Rule]:
     """Every rule that is switched on; those about a model only when there is one."""
     rules = [data_check(facts), lock(facts)]
     if facts["broken"]:
-        return [*rules, Rule("pipeline", False, facts["broken"], "make run shows the same; mend it and commit")]
+        told = facts["broken"] == (facts["data"] or {}).get("error")  # the data check has said it
+        stage = Rule("pipeline", False, facts["broken"], "make run shows the same; mend it and commit")
+        return rules if told else [*rules, stage]
     judged = [reproduced, parity, leaks, floors, baseline, champion, slices, fairness, calibration, size, latency]
     return [*rules, *(rule for of in judged for rule in of(facts, params))]
 

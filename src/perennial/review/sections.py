@@ -101,7 +101,9 @@ def _feature(row: Facts) -> list[str]:
     missing = f"{row['missing']['before']:.1%} → {row['missing']['after']:.1%}"
     ends = row.get("range")
     span = " → ".join(f"{number(ends[w][0])} to {number(ends[w][1])}" for w in ("before", "after")) if ends else ""
-    return [code(row["feature"]), f"{row['psi']:.3f}", missing, span, " ".join(map(code, row.get("new", [])))]
+    new = row.get("new", [])
+    told = " ".join(map(code, new[:5])) + (f" and {len(new) - 5} more" if len(new) > 5 else "")
+    return [code(row["feature"]), f"{row['psi']:.3f}", missing, span, told]
 
 
 def rules(facts: Facts, *_: Any) -> list[str]:
