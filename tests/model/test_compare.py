@@ -215,7 +215,9 @@ def test_the_more_groups_are_judged_the_wider_their_intervals(make: Callable[...
     assert (len(alone), len(crowded)) == (2, 12)
     assert alone[0]["challenger"] == crowded[0]["challenger"]
     widths = [row[0]["challenger_high"] - row[0]["challenger_low"] for row in (alone, crowded)]
-    assert widths[1] / widths[0] == pytest.approx(norm.ppf(1 - 0.05 / 12) / norm.ppf(1 - 0.05 / 2))
+    assert widths[1] / widths[0] == pytest.approx(
+        norm.ppf(1 - compare.SLICE_FELL / 12) / norm.ppf(1 - compare.SLICE_FELL / 2)
+    )
 
 
 def test_of_equally_good_models_no_slice_falls_nineteen_times_in_twenty(make: Callable[..., Params]) -> None:

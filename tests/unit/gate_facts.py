@@ -87,7 +87,7 @@ FACTS: dict[str, Any] = {
             "highest": {"group": "old", "rate": 0.8}, "lowest": {"group": "young", "rate": 0.7},
         }
     ],
-    "calibration": {"error": 0.03, "by_chance": 0.02},
+    "calibration": {"error": 0.03, "by_chance": 0.02, "noise": 0.01},
     "size": {"challenger": 2.0, "champion": 1.5},
     "latency": {"challenger": 0.02, "champion": 0.02},
     "parameters": [],

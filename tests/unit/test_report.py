@@ -59,7 +59,7 @@ WORSE = {
         "value_per_1000": compared(2721.4, 1200, 300),
     },
     "slices": [slice_of("colour", "red", 0.85, 0.7), slice_of("age", "old", 0.7, 0.8, sensitive=True)],
-    "compared": {"rows": 800, "of": 1000}, "calibration": {"error": 0.2, "by_chance": 0.02},
+    "compared": {"rows": 800, "of": 1000}, "calibration": {"error": 0.2, "by_chance": 0.02, "noise": 0.01},
     "champion.source": "rebuilt",
 }  # fmt: skip
 STALE = {"lock.stale": ["train: changed deps: src/perennial/inputs.py: modified", "evaluate: changed command"]}

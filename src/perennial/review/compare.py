@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Floats = NDArray[np.float64]
-CHANCE = 0.05  # of a false alarm, for each rule as a whole
+CHANCE = 0.05  # of a false alarm of fairness or calibration; they err on other rows than …
+FELL, SLICE_FELL = 0.035, 0.015  # … these two, which share 5 % (benchmarks/gate says what that costs)
 RESAMPLES = 400  # behind the standard error of a slice
 CALIBRATED = 200  # simulated outcomes of a calibrated model
 
@@ -40,9 +41,9 @@ class Answers:
 
 
 def differences(champion: Answers, challenger: Answers, params: Params) -> dict[str, dict[str, float]]:
-    """Each metric of both models, and the difference (challenger - champion) with the ends of its 90 % interval.
+    """Each metric of both models, and the difference (challenger - champion) with the ends of its 93 % interval.
 
-    The upper end of a 90 % interval lies below zero in one of twenty comparisons of equal models.
+    Its upper end lies below zero in 3.5 of a hundred comparisons of equal models.
     """
     ours, theirs = challenger.metrics(params), champion.metrics(params)
     draws: dict[str, list[Floats]] = {name: [] for name in ours}
@@ -52,7 +53,7 @@ def differences(champion: Answers, challenger: Answers, params: Params) -> dict[
             draws[name].append(metric(weights) - theirs[name](weights))
     whole, found = np.ones((1, rows)), {}
     for name, metric in ours.items():
-        low, high = np.quantile(np.concatenate(draws[name]), [CHANCE, 1 - CHANCE])
+        low, high = np.quantile(np.concatenate(draws[name]), [FELL, 1 - FELL])
         new, old = float(metric(whole)[0]), float(theirs[name](whole)[0])
         found[name] = {
             "champion": old,
@@ -86,7 +87,7 @@ def slices(
     judged = [
         group for group in groups(frame, params.data) if group[2].sum() >= least and _varied(challenger, group[2])
     ]
-    wide = float(norm.ppf(1 - CHANCE / max(len(judged), 1)))
+    wide = float(norm.ppf(1 - SLICE_FELL / max(len(judged), 1)))
     for column, value, inside in judged:
         new = challenger.at(inside).metrics(params)[lead]
         old = champion.at(inside).metrics(params)[lead] if champion else None
@@ -165,18 +166,20 @@ def _gap(cells: dict[str, Floats], wide: float) -> dict[str, Any]:
 
 
 def calibration(answers: Answers, contract: Contract, seed: int) -> dict[str, float]:
-    """How far predictions and what happens lie apart, and how far they would by chance in a calibrated model.
+    """How far predictions and what happens lie apart; how far they would by chance in a calibrated model (`by_chance`),
+    and how much chance adds to an error that is there (`noise`).
 
     The expected calibration error of the positive class, or of the predicted one when there are more than two;
     for a number, the mean error in standard deviations of the target.
     """
     if contract.task == "regression":
         errors, spread = answers.answer - answers.target, float(answers.target.std()) or 1.0
-        chance = norm.ppf(1 - CHANCE / 2) * errors.std() / np.sqrt(len(errors))
-        return {"error": float(abs(errors.mean()) / spread), "by_chance": float(chance / spread)}
+        chance = float(norm.ppf(1 - CHANCE / 2) * errors.std() / np.sqrt(len(errors)) / spread)
+        return {"error": float(abs(errors.mean()) / spread), "by_chance": chance, "noise": chance}
     score = answers.answer[:, 1] if contract.task == "binary" else answers.answer.max(axis=1)
     right = answers.target == 1 if contract.task == "binary" else answers.answer.argmax(axis=1) == answers.target
     everyone, rng = np.ones((1, len(score))), np.random.default_rng(seed)
     simulated = [metrics.calibration_error(rng.random(len(score)) < score, score, everyone) for _ in range(CALIBRATED)]
     error = float(metrics.calibration_error(right, score, everyone)[0])
-    return {"error": error, "by_chance": float(np.quantile(simulated, 1 - CHANCE))}
+    noise = float(norm.ppf(1 - CHANCE) * np.sqrt((score * (1 - score)).mean() / len(score)))
+    return {"error": error, "by_chance": float(np.quantile(simulated, 1 - CHANCE)), "noise": noise}

@@ -161,7 +161,7 @@ def calibration(facts: Facts, params: Params) -> Iterator[Rule]:
     bound, found = params.gate.calibration, facts["calibration"]
     if bound is None:
         return
-    passed = found["error"] <= max(bound, found["by_chance"])
+    passed = found["error"] <= max(bound + found["noise"], found["by_chance"])
     unit = " standard deviations" if params.data.task == "regression" else ""
     text = f"off by {number(found['error'])}{unit}; chance alone gives up to {number(found['by_chance'])}"
     yield Rule("calibration", passed, f"{text}, bound {number(bound)}", "train.calibration: sigmoid in params.yaml")

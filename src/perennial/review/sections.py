@@ -22,7 +22,7 @@ def figures(facts: Facts, *_: Any) -> list[str]:
     if facts.get("metrics"):
         header = ["metric", f"champion {code((facts['champion']['commit'] or '')[:8])}:", "challenger:", "difference:"]
         rows = [_compared(name, facts["metrics"][name], facts) for name in _in_order(facts["metrics"], facts["task"])]
-        return ["", *table([*header, "90 % interval:", ""], rows)]
+        return ["", *table([*header, "93 % interval:", ""], rows)]
     if facts.get("evaluation"):
         measured, dummy = facts["evaluation"]["metrics"], facts["evaluation"]["baseline"]
         rows = [
