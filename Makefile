@@ -85,6 +85,9 @@ canary: $(VENV)/.pipeline ## Let the challenger of deploy/compose.yaml answer mo
 drift: $(VENV)/.pipeline $(VENV)/.serve ## Judge the last windows of PREDICTION_STORE: quiet, watch, data-quality or retrain
 	@perennial drift $(ARGS)
 
+watch: $(VENV)/.pipeline $(VENV)/.serve ## Drift, told in the run's summary and one standing issue (called by drift.yml)
+	@perennial watch
+
 trace: $(VENV)/.pipeline ## Print what is behind a prediction: ID=<prediction id>, or TRACE=<digest, version or commit>
 	@perennial trace "$${ID:-$${TRACE:?say what to trace: make trace ID=<prediction id>}}"
 
@@ -106,4 +109,4 @@ clean: ## Remove the virtual environment and every cache
 $(VENV)/.%: requirements/%.txt pyproject.toml
 	@scripts/install $*
 
-.PHONY: help setup serve score image gate report review pr comment cml release-plan release-image release promote rollback verify-image drift canary trace run test test-service test-e2e lint format verify reproduce simulate track-data benchmark lock clean
+.PHONY: help setup serve score image gate report review pr comment cml release-plan release-image release promote rollback verify-image drift watch canary trace run test test-service test-e2e lint format verify reproduce simulate track-data benchmark lock clean

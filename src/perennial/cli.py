@@ -202,6 +202,20 @@ def drift(
 
 
 @app.command()
+def watch(
+    store: Annotated[str, typer.Option(envvar="PREDICTION_STORE", help="Where the service ships its log")] = "",
+) -> None:
+    """Drift, and say it: in the summary and in one standing issue (called by drift.yml)."""
+    from perennial.monitoring import tell
+    from perennial.monitoring import watch as windows
+
+    facts = windows.watch(store) if store else None
+    tell.tell(facts)
+    if facts:
+        windows.show(facts)
+
+
+@app.command()
 def trace(
     what: Annotated[str, typer.Argument(help="A prediction id, image digest, version or commit")],
 ) -> None:

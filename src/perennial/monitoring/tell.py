@@ -1,0 +1,95 @@
+"""Say what the watch decided: in the run's summary, and in one standing issue, closed when all is quiet."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from perennial.console import out
+from perennial.files import atomic
+from perennial.github import api, pages
+from perennial.params import METRICS
+from perennial.pipeline.page import number
+from perennial.review.markdown import code, fold, safe, table
+
+REPORT = Path("reports/drift.md")
+LABEL = "drift"
+MEANING = {
+    "quiet": "Production looks like training.",
+    "watch": "Something moved, once or where it does not matter. Nothing to do yet.",
+    "data-quality": "The data is broken, not the world: mend its source. A model must not learn from it.",
+    "retrain": "The world has moved, and it lasts: add the newest labelled rows to the raw data, open a pull request.",
+}
+UNCONNECTED = """\
+## No production to watch yet
+
+Name the place of the service's log in the repository variable `PREDICTION_STORE` (a URL that fsspec knows, such as
+`s3://bucket/path`; credentials by secrets), and install what it needs. docs/monitoring.md says more.
+"""
+
+
+def tell(facts: dict[str, Any] | None) -> None:
+    """Write reports/drift.md, add it to the summary, and renew or close the issue (in GitHub Actions)."""
+    text = render(facts) if facts else UNCONNECTED
+    with atomic(REPORT) as path:
+        path.write_text(text, encoding="utf-8")
+    summary = os.environ.get("GITHUB_STEP_SUMMARY")
+    if summary:
+        with open(summary, "a", encoding="utf-8") as file:
+            file.write(text)
+    repository = os.environ.get("GITHUB_REPOSITORY")
+    if facts and repository and os.environ.get("GITHUB_TOKEN"):
+        standing_issue(repository, facts["decision"], text)
+
+
+def standing_issue(repository: str, decision: str, text: str) -> None:
+    """One open issue while something is wrong; none while all is quiet."""
+    listed = pages(f"/repos/{repository}/issues?state=open&labels={LABEL}")
+    issue = next((entry for entry in listed if "pull_request" not in entry), None)
+    words = {"title": f"Production: {decision}", "body": text}
+    if decision == "quiet":
+        if issue:
+            api("POST", f"/repos/{repository}/issues/{issue['number']}/comments", {"body": "Quiet again."})
+            api("PATCH", f"/repos/{repository}/issues/{issue['number']}", {"state": "closed"})
+            out.print(f"Closed #{issue['number']}.")
+    elif issue is None:
+        made = api("POST", f"/repos/{repository}/issues", words | {"labels": [LABEL]})
+        out.print(f"Opened {made['html_url']}", soft_wrap=True)
+    elif {key: issue[key] for key in words} != words:
+        api("PATCH", f"/repos/{repository}/issues/{issue['number']}", words)
+        out.print(f"Renewed #{issue['number']}.")
+
+
+def render(facts: dict[str, Any]) -> str:
+    """The decision, its reasons, and what it was seen in, as Markdown."""
+    lead = next(iter(METRICS[facts["task"]]))
+    lines = [f"## Production: {facts['decision']}", "", MEANING[facts["decision"]], ""]
+    lines += [f"- {safe(reason)}" for reason in facts["reasons"]]
+    header = ["window", "rows:", "labelled:", "drifted", "broken", f"{lead}:", "expected:"]
+    lines += ["", *table(header, [_window(window, lead) for window in facts["windows"]])]
+    lines += ["", "*Expected* is what the model's own probabilities promise: blind to a change of what the rows mean."]
+    newest = facts["windows"][0]
+    if newest["features"]:
+        cells = [
+            [code(row["feature"]), f"{row['psi']:.3f}", f"{row['p']:.2g}", _share(row["missing"]), _share(row["other"])]
+            for row in newest["features"]
+        ]
+        rows = table(["feature, what matters most first", "shift (PSI):", "p:", "missing:", "unlisted:"], cells)
+        lines += fold("The last window, feature by feature", rows)
+    return "\n".join([*lines, "", f"Model {code(facts['model'][:12])}."]) + "\n"
+
+
+def _window(window: dict[str, Any], lead: str) -> list[str]:
+    kept, found = window["coverage"], window.get("quality")
+    figure = (
+        f"{number(found[lead]['value'])} ({number(found[lead]['low'])} to {number(found[lead]['high'])})"
+        if found
+        else "–"
+    )
+    names = [", ".join(map(code, window[what])) or "–" for what in ("drifted", "broken")]
+    days = f"{kept['since'][:10]} to {kept['until'][:10]}"
+    expected = number(window.get("expected", {}).get(lead))
+    return [days, f"{kept['rows']:,}", f"{kept['labelled']:.0%}", *names, figure, expected]
+
+
+def _share(row: dict[str, float]) -> str:
+    return f"{row['before']:.1%} → {row['now']:.1%}"
