@@ -111,7 +111,7 @@ def headline(facts: Facts, *_: Any) -> list[str]:
         told += f"; worth {money} per 1,000 decisions"
     lines, compared = ["", told], facts["compared"]
     if compared["rows"] < compared["of"]:
-        lines += [f"Compared on the {compared['rows']:,} of {compared['of']:,} hold-out rows new to the champion."]
+        lines += ["", f"Compared on the {compared['rows']:,} of {compared['of']:,} hold-out rows new to the champion."]
     return lines
 
 
