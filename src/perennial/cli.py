@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from perennial import console
+from perennial.errors import UserError
 from perennial.simulate import Drift
 
 app = typer.Typer(
@@ -197,8 +198,11 @@ def drift(
 
     from perennial.monitoring import watch
 
-    end = datetime.fromisoformat(until).replace(tzinfo=UTC) if until else None
-    watch.show(watch.watch(store or "logs/store", end))
+    try:
+        end = datetime.fromisoformat(until) if until else None
+    except ValueError:
+        raise UserError(f"--until {until}: no time in ISO 8601", "write it as 2026-03-31T00:00, in UTC") from None
+    watch.show(watch.watch(store or "logs/store", end.replace(tzinfo=end.tzinfo or UTC) if end else None))
 
 
 @app.command()

@@ -30,7 +30,8 @@ def features(frame: "pd.DataFrame", profile: dict[str, Any], importance: dict[st
     found = [_feature(frame[name], reference[name], rows) for name in reference]
     for row, drifted in zip(found, benjamini_hochberg([row["p"] for row in found], RATE), strict=True):
         row["drifted"] = bool(drifted and row["psi"] > SMALL)
-        row["matters"] = max(row["psi"], 0.0) * importance.get(row["feature"], 0.0)
+        row["importance"] = importance.get(row["feature"], 0.0)
+        row["matters"] = max(row["psi"], 0.0) * row["importance"]
     return sorted(found, key=lambda row: (-row["matters"], -row["psi"]))
 
 

@@ -23,7 +23,12 @@ Floats = NDArray[np.float64]
 
 def measured(frame: "pd.DataFrame", profile: dict[str, Any], params: Params) -> dict[str, Any] | None:
     """Every metric with its interval on the labelled rows; None when there are too few, or of one class only."""
-    known = frame[frame["_label"].isin(profile["classes"])] if profile["classes"] else frame[frame["_label"].notna()]
+    import pandas as pd
+
+    if profile["classes"]:
+        known = frame[frame["_label"].isin(profile["classes"])]
+    else:
+        known = frame.assign(_label=pd.to_numeric(frame["_label"], errors="coerce")).dropna(subset="_label")
     if len(known) < LEAST or known["_label"].nunique() < 2:
         return None
     target = encode_target(known["_label"], params.data).astype(np.float64)

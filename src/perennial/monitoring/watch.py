@@ -3,13 +3,15 @@
     quiet         nothing beyond chance
     watch         something moved, but once, or where it does not matter
     data-quality  values went missing or are not listed: mend the source, do not learn from it
-    retrain       the same drift in two of three windows, in features that matter, or quality fell in two
+    retrain       the same drift in two of three windows, in features that matter, or quality fell in two;
+                  a window in which a feature broke is no evidence of its drift, nor of lost quality
 
 The windows are read anew each time, so a run depends on the log alone and can be repeated.
 """
 
 import datetime
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -67,6 +69,7 @@ def _reference() -> Reference:
 
 def judge(window: Window, reference: Reference, params: Params) -> Facts:
     """Drift, breaks and quality of one window; `enough` says whether there were rows to judge by."""
+    window = comparable(window, reference.profile["classes"])
     facts: Facts = {"coverage": window.coverage(), "enough": len(window.rows) >= params.watch.rows}
     if not facts["enough"]:
         return facts | {"features": [], "drifted": [], "broken": [], "importance": 0.0, "quality": None, "fell": False}
@@ -86,8 +89,17 @@ def judge(window: Window, reference: Reference, params: Params) -> Facts:
     }
 
 
+def comparable(window: Window, classes: list[str]) -> Window:
+    """Only the rows whose model gave what ours gives, the same classes or a number; the others are counted."""
+    rows = [row for row in window.rows if list(row["output"].get("probabilities", ())) == classes]
+    return replace(window, rows=rows, aside=window.aside + Counter({"another target": len(window.rows) - len(rows)}))
+
+
 def typed(frame: "pd.DataFrame", params: Params) -> "pd.DataFrame":
-    """The features as training saw them: numbers as floats, the rest as they were sent; a field left out is missing."""
+    """The features as training saw them: numbers as floats, the rest as they were sent; a field left out is missing.
+
+    So is what an older contract let pass and this one cannot read.
+    """
     import pandas as pd
 
     for name, spec in params.data.features.items():
@@ -95,7 +107,8 @@ def typed(frame: "pd.DataFrame", params: Params) -> "pd.DataFrame":
         if spec.type == "number":
             frame[name] = pd.to_numeric(column, errors="coerce")
         elif spec.type == "boolean":
-            frame[name] = column.astype("boolean")
+            known = np.array([isinstance(cell, (bool, np.bool_)) for cell in column], bool)
+            frame[name] = column.where(known, None).astype("boolean")
         else:
             frame[name] = column.astype("str").where(column.notna(), None)
     return frame
@@ -127,11 +140,14 @@ def decide(windows: list[Facts], params: Params) -> tuple[str, list[str]]:
     ]
     if newest["fell"]:
         reasons.append(f"{next(iter(METRICS[params.data.task]))} fell below what the hold-out promised")
-    lasting = [w for w in windows if w["enough"] and w["importance"] >= params.watch.importance and w["drifted"]]
-    worse = [w for w in windows if w["fell"]]
-    if len(lasting) >= PERSISTENT and newest in lasting:
-        return "retrain", [*reasons, f"{len(lasting)} of the last {WINDOWS} windows drifted in features that matter"]
-    if len(worse) >= PERSISTENT and newest in worse:
+    sound = [[name for name in w["drifted"] if name not in w["broken"]] for w in windows]
+    lasting = [row for row in newest["features"] if sum(row["feature"] in names for names in sound) >= PERSISTENT]
+    lasting = [row for row in lasting if row["drifted"]]
+    if lasting and sum(row["importance"] for row in lasting) >= params.watch.importance:
+        names = ", ".join(row["feature"] for row in lasting)
+        return "retrain", [*reasons, f"{names}: in {PERSISTENT} of the last {WINDOWS} windows or more, and it matters"]
+    worse = [w for w in windows if w["fell"] and not w["broken"]]
+    if len(worse) >= PERSISTENT and newest["fell"]:
         return "retrain", [*reasons, f"quality fell in {len(worse)} of the last {WINDOWS} windows"]
     return ("watch", reasons) if reasons else ("quiet", ["nothing moved beyond chance"])
 

@@ -22,6 +22,7 @@ MOST = 200_000  # rows kept of a window
 LATE = datetime.timedelta(days=120)  # how long after a prediction its label is still looked for
 SKEW = datetime.timedelta(days=1)  # a segment is filed under the day it was begun; clocks differ
 UTC = datetime.UTC
+NUMBER = (int, float)  # by `type`, for a bool is an int to `isinstance`
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Window:
     since: datetime.datetime
     until: datetime.datetime
     rows: list[dict[str, Any]] = field(default_factory=list)
-    seen: int = 0  # lines of predictions in the span, before sampling
+    seen: int = 0  # predictions in the span, before sampling
     aside: Counter[str] = field(default_factory=Counter)  # lines that could not be used, by reason
 
     def coverage(self) -> dict[str, Any]:
@@ -49,7 +50,7 @@ class Window:
         }
 
     def frame(self) -> "pd.DataFrame":
-        """One row each: the features, `label`, `time`, and the model's answer as a list of figures."""
+        """One row each: the features, `_label`, `_time`, and `_answer`, the model's answer as a list of figures."""
         import pandas as pd
 
         cells = [
@@ -69,25 +70,24 @@ def read(
         most: rows to keep; of more, a sample, or with `newest` the newest.
 
     Raises:
-        UserError: when the store cannot be read.
+        UserError: when the store, or a segment in it, cannot be read.
     """
     window, kept = Window(since, until), _Kept(most, newest)
     for line in _lines(store, "predictions", since - SKEW, until + SKEW, window.aside):
         if not _is_prediction(line):
             window.aside["foreign"] += 1
         elif since.timestamp() <= line["time"] < until.timestamp():
-            window.seen += 1
-            if not kept.add(line):
-                window.aside["repeated"] += 1
-                window.seen -= 1
-    rows = kept.rows()
+            kept.add(line)
+    rows, window.seen = kept.rows(), kept.distinct()
+    if repeated := kept.lines - window.seen:
+        window.aside["repeated"] = repeated
     for line in _lines(store, "feedback", since - SKEW, until + LATE, window.aside):
-        if not isinstance(line.get("prediction_id"), str) or "label" not in line:
+        if not _is_label(line):
             window.aside["foreign"] += 1
             continue
         row = rows.get(line["prediction_id"])
-        if row is not None and _number(line.get("time")) >= row["labelled_at"]:
-            row["label"], row["labelled_at"] = line["label"], _number(line.get("time"))
+        if row is not None and line["time"] >= row["labelled_at"]:
+            row["label"], row["labelled_at"] = line["label"], line["time"]
     window.rows = sorted(rows.values(), key=lambda row: row["prediction_id"])
     return window
 
@@ -99,22 +99,29 @@ class _Kept:
         self._most, self._newest = most, newest
         self._heap: list[tuple[int, str]] = []  # the largest key first, so negative
         self._rows: dict[str, dict[str, Any]] = {}
+        self._times: dict[str, int] = {}  # how often a kept row came; it has been kept since it first came
+        self.lines = 0
 
-    def add(self, row: dict[str, Any]) -> bool:
-        """False when the row is there already."""
+    def add(self, row: dict[str, Any]) -> None:
         name = row["prediction_id"]
+        self.lines += 1
         if name in self._rows:
-            return False
+            self._times[name] += 1
+            return
         digest = blake2b(name.encode(), digest_size=8).digest()
-        key = int(row["time"] * 1e6) if self._newest else -int.from_bytes(digest)
-        if len(self._heap) == self._most and key <= self._heap[0][0]:
-            return True
-        self._rows[name] = {**row, "label": None, "labelled_at": 0.0}
+        entry = (int(row["time"] * 1e6) if self._newest else -int.from_bytes(digest), name)
         if len(self._heap) < self._most:
-            heapq.heappush(self._heap, (key, name))
+            heapq.heappush(self._heap, entry)
+        elif entry > self._heap[0]:
+            last = heapq.heapreplace(self._heap, entry)[1]
+            del self._rows[last], self._times[last]
         else:
-            del self._rows[heapq.heapreplace(self._heap, (key, name))[1]]
-        return True
+            return
+        self._rows[name], self._times[name] = {**row, "label": None, "labelled_at": 0.0}, 1
+
+    def distinct(self) -> int:
+        """How many rows came, each counted once; of those not kept, as if they came as often as those that were."""
+        return round(self.lines * len(self._rows) / max(sum(self._times.values()), 1))
 
     def rows(self) -> dict[str, dict[str, Any]]:
         return self._rows
@@ -134,31 +141,46 @@ def _lines(
         names = [n for d in days if f"dt={d}" in there for n in sorted(files.ls(there[f"dt={d}"], detail=False))]
     except FileNotFoundError:
         return
-    except (ValueError, ImportError, OSError) as error:
-        raise UserError(
-            f"{store} cannot be read: {error}", "PREDICTION_STORE=<a folder or URL>, with access to it"
-        ) from None
+    except Exception as error:  # whatever the store's library raises
+        raise _unreadable(store, error) from None
     for name in names:
-        with files.open(name, "rb") as file:
-            for raw in file:
-                try:
-                    line = orjson.loads(raw)
-                except ValueError:
-                    aside["torn"] += 1
-                    continue
-                if isinstance(line, dict):
-                    yield line
-                else:
-                    aside["foreign"] += 1
+        try:
+            with files.open(name, "rb") as file:
+                for raw in file:
+                    try:
+                        line = orjson.loads(raw)
+                    except ValueError:
+                        aside["torn"] += 1
+                        continue
+                    if isinstance(line, dict):
+                        yield line
+                    else:
+                        aside["foreign"] += 1
+        except (FileNotFoundError, IsADirectoryError):
+            aside["unreadable"] += 1
+        except Exception as error:  # a part of the log would be another population
+            raise _unreadable(store, error) from None
+
+
+def _unreadable(store: str, error: Exception) -> UserError:
+    return UserError(f"{store} cannot be read: {error}", "PREDICTION_STORE=<a folder or URL>, with access to it")
 
 
 def _is_prediction(line: dict[str, Any]) -> bool:
-    kinds: dict[str, Any] = {"prediction_id": str, "time": (int, float), "features": dict, "output": dict}
-    return all(isinstance(line.get(name), kind) for name, kind in kinds.items())
+    kinds = {"prediction_id": str, "model_version": str, "features": dict, "output": dict}
+    ours = all(isinstance(line.get(name), kind) for name, kind in kinds.items())
+    if not ours or type(line.get("time")) not in NUMBER:
+        return False
+    output = line["output"]
+    if isinstance(output.get("probabilities"), dict):
+        figures = _figures(output)
+        return bool(figures) and all(type(figure) in NUMBER for figure in figures)
+    return "probabilities" not in output and type(output.get("value")) in NUMBER
 
 
-def _number(value: Any) -> float:
-    return float(value) if isinstance(value, (int, float)) else 0.0
+def _is_label(line: dict[str, Any]) -> bool:
+    known = isinstance(line.get("prediction_id"), str) and type(line.get("time")) in NUMBER
+    return known and type(line.get("label")) in (str, *NUMBER)
 
 
 def _figures(output: dict[str, Any]) -> list[float]:
