@@ -6,9 +6,10 @@ WORKDIR /app
 COPY requirements/serve.txt requirements/serve.txt
 RUN python -m venv /app/venv \
  && /app/venv/bin/python -m pip install --no-cache-dir --disable-pip-version-check --no-compile --require-hashes -r requirements/serve.txt \
- # What serving never imports: converters and tests.
+ # What serving never imports: converters and tests; and what venv brings along, which no lock names.
  && cd /app/venv/lib/python*/site-packages \
- && rm -rf onnxruntime/transformers onnxruntime/tools onnxruntime/quantization onnxruntime/datasets pip pip-*.dist-info \
+ && rm -rf onnxruntime/transformers onnxruntime/tools onnxruntime/quantization onnxruntime/datasets \
+    pip pip-* setuptools setuptools-* pkg_resources _distutils_hack distutils-precedence.pth \
  && find . -name tests -type d -prune -exec rm -rf {} + \
  && find . \( -name "*.pyi" -o -name "*.a" \) -delete
 COPY src/perennial src/perennial

@@ -10,17 +10,19 @@ import urllib.request
 from collections.abc import Iterator
 from typing import Any
 
+from perennial.errors import UserError
+
 TIMEOUT = 30  # seconds
 ATTEMPTS = 4
 PAUSE = 2.0  # seconds before the second attempt, twice as long before each later one
 PAGE = 100
 
 
-class UnreachableError(Exception):
+class UnreachableError(UserError):
     """GitHub did not answer, or said that it cannot now."""
 
 
-class RefusedError(Exception):
+class RefusedError(UserError):
     """GitHub said no, and will say so again."""
 
 
@@ -32,6 +34,18 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 
 
 _opener = urllib.request.build_opener(_Stay)
+
+
+def repository() -> str:
+    """`owner/name`, as a workflow is told it.
+
+    Raises:
+        UserError: outside of one.
+    """
+    name = os.environ.get("GITHUB_REPOSITORY", "")
+    if not name:
+        raise UserError("GITHUB_REPOSITORY is not set", "GITHUB_REPOSITORY=<owner>/<name> GITHUB_TOKEN=<token> make …")
+    return name
 
 
 def api(method: str, path: str, body: Any = None) -> Any:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from perennial import github
 from perennial.errors import UserError
 from perennial.git import found, git
 from perennial.github import api, pages
@@ -66,8 +67,8 @@ def with_credentials(*arguments: str) -> None:
         }
     done = subprocess.run(["git", *arguments], env=variables, capture_output=True, text=True)
     if done.returncode:
-        said = done.stderr.strip().splitlines() or ["no reason given"]
-        raise UserError(f"git {arguments[0]}: {said[-1]}", "see above; the token needs `contents: write` to push")
+        said = "\n  ".join(line.rstrip() for line in done.stderr.strip().splitlines()) or "no reason given"
+        raise UserError(f"git {arguments[0]}: {said}", "see above; the token needs `contents: write` to push")
 
 
 def _commit(proposal: Proposal, base: str) -> str:
@@ -98,7 +99,7 @@ def _pushed(branch: str, commit: str) -> bool:
 
 
 def _open(proposal: Proposal) -> dict[str, Any]:
-    repository = os.environ["GITHUB_REPOSITORY"]
+    repository = github.repository()
     head = f"{repository.split('/')[0]}:{proposal.branch}"
     standing = list(pages(f"/repos/{repository}/pulls?state=open&head={head}&base={proposal.base}"))
     words = {"title": proposal.title, "body": proposal.body}

@@ -16,6 +16,7 @@ from stand_in import GitHub
 
 NAME = "octo/demo"
 ACTIONS = Path(__file__).with_name("actions")
+COLOURS = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")  # act's steps have a terminal
 USES = re.compile(r"uses: (actions/[\w-]+)(?:/\w+)?@([0-9a-f]{40})")
 
 
@@ -75,7 +76,8 @@ class Runner:
         lines = [json.loads(line) for line in output.splitlines() if line.startswith("{")]
         jobs = {line["jobID"]: line["jobResult"] for line in lines if "jobResult" in line}
         assert jobs, output
-        return Run(self.runs, jobs, "\n".join(line.get("msg", "").rstrip("\n") for line in lines))
+        said = "\n".join(line.get("msg", "").rstrip("\n") for line in lines)
+        return Run(self.runs, jobs, COLOURS.sub("", said))
 
     def pull_request(self, number: int, jobs: str = "review") -> Run:
         """What a push to a pull request starts: the judgement, then the comment."""

@@ -1,4 +1,4 @@
-"""deploy/, built and judged with the tools that will read it: kustomize, Kubernetes' schemas, CEL, promtool, nginx.
+"""deploy/, built and judged with the tools that will read it: kustomize, Kubernetes' schemas, CEL, promtool.
 
 What is asserted of a cluster or a machine is asserted of built output, and each rule is shown to say no.
 """
@@ -6,22 +6,16 @@ What is asserted of a cluster or a machine is asserted of built output, and each
 import json
 import math
 import os
-import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
 from copy import deepcopy
 from functools import cache
-from http.client import HTTPConnection, HTTPResponse
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import check_jsonschema
 import jsonschema
@@ -29,18 +23,14 @@ import kubernetes_validate
 import pytest
 import yaml
 from celpy import Environment, json_to_cel
+from proxy import DEPLOY, needs
 from repository import ROOT
 
 from perennial.serving import metrics
 
-DEPLOY = ROOT / "deploy"
 OVERLAYS = ("staging", "production", "canary")
 DIGEST = "sha256:" + "5e" * 32
 Object = dict[str, Any]
-
-
-def needs(tool: str) -> pytest.MarkDecorator:
-    return pytest.mark.skipif(not shutil.which(tool), reason=f"{tool} is not installed")
 
 
 # Kubernetes
@@ -636,304 +626,3 @@ def test_prometheus_and_grafana_find_what_they_ask() -> None:
     (provider,) = read("grafana/provisioning/dashboards/perennial.yaml")[0]["providers"]
     mounted = [volume.split(":")[1] for volume in compose()["services"]["grafana"]["volumes"]]
     assert provider["options"]["path"] in mounted
-
-
-# The proxy, live
-
-
-class Backend:
-    """Says who it is, and remembers what it was asked."""
-
-    def __init__(self, name: str) -> None:
-        self.name, self.code, self.delay, self.hang_up = name, 200, 0.0, False
-        self.asked: list[tuple[str, bytes, dict[str, str]]] = []
-        backend = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version, disable_nagle_algorithm, wbufsize = "HTTP/1.1", True, -1
-
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                if backend.hang_up and getattr(self, "served", False):
-                    backend.hang_up, self.close_connection = False, True
-                    return
-                self.served = True
-                time.sleep(backend.delay)
-                backend.asked.append((self.path, body, dict(self.headers)))
-                self.send_response(backend.code)
-                self.send_header("Content-Length", str(len(backend.name)))
-                self.end_headers()
-                self.wfile.write(backend.name.encode())
-                self.wfile.flush()
-
-            do_GET = do_POST
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads, request_queue_size = True, 128
-
-            def handle_error(self, *_: Any) -> None:  # nginx hangs up on a slow one
-                pass
-
-        self.server = Server(("127.0.0.1", 0), Handler)
-        self.address = f"127.0.0.1:{self.server.server_port}"
-        threading.Thread(target=self.server.serve_forever, args=(0.02,), daemon=True).start()
-
-    def stop(self) -> None:
-        self.server.shutdown()
-        self.server.server_close()
-
-
-class Proxy:
-    """nginx with the configuration of deploy/, on a free port of this machine, before two backends."""
-
-    def __init__(self, folder: Path, challenger: str = "", shadow: str = "") -> None:
-        self.folder = folder
-        self.champion, self.challenger = Backend("champion"), Backend("challenger")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.connection = HTTPConnection("127.0.0.1", self.port, timeout=10)  # opened at the first request
-        shutil.copy(DEPLOY / "nginx/nginx.conf", folder)
-        (folder / "listen.conf").write_text(f"listen 127.0.0.1:{self.port};\n")
-        (folder / "upstreams.conf").write_text(
-            f"upstream champion {{ server {self.champion.address}; keepalive 32; }}\n"
-            "upstream challenger { zone challenger 64k; "
-            f"server {self.challenger.address} max_conns=64; keepalive 32; }}\n"
-        )
-        self.split(challenger, shadow)
-
-    def reload(self) -> None:
-        subprocess.run(self.command("-s", "reload"), cwd=self.folder, check=True, capture_output=True)
-        time.sleep(0.4)
-
-    def split(self, challenger: str = "", shadow: str = "") -> None:
-        (self.folder / "split.conf").write_text(
-            f"split_clients $request_id $track {{ {challenger and challenger + ' challenger;'} * champion; }}\n"
-            f"split_clients shadow$request_id $shadow {{ {shadow and shadow + ' on;'} * off; }}\n"
-        )
-
-    def command(self, *more: str) -> list[str]:
-        directives = "daemon off; " + ("user root; " if os.getuid() == 0 else "")
-        return ["nginx", "-e", "stderr", "-p", ".", "-c", str(self.folder / "nginx.conf"), "-g", directives, *more]
-
-    def __enter__(self) -> Self:
-        with (self.folder / "said").open("a") as said:
-            self.process = subprocess.Popen(self.command(), cwd=self.folder, stdout=said, stderr=subprocess.STDOUT)
-        for _ in range(100):
-            try:
-                socket.create_connection(("127.0.0.1", self.port)).close()
-                return self
-            except OSError:
-                assert self.process.poll() is None, self.said()
-                time.sleep(0.02)
-        raise AssertionError(self.said())
-
-    def __exit__(self, *_: Any) -> None:
-        self.connection.close()
-        self.process.terminate()
-        self.process.wait(10)
-        self.champion.stop()
-        self.challenger.stop()
-
-    def said(self) -> str:
-        return (self.folder / "said").read_text()
-
-    def log(self) -> list[Object]:
-        return [json.loads(line) for line in self.said().splitlines() if line.startswith("{")]
-
-    def ask(self, path: str = "/predict", body: bytes = b"{}", method: str = "POST", **headers: str) -> tuple[int, str]:
-        response, text = self.exchange(path, body, method, **headers)
-        return response.status, text
-
-    def exchange(self, path: str, body: bytes, method: str = "POST", **headers: str) -> tuple[HTTPResponse, str]:
-        """On one connection, as a client with a pool keeps it."""
-        self.connection.request(method, path, body, {"Content-Type": "application/json"} | headers)
-        response = self.connection.getresponse()
-        return response, response.read().decode()
-
-
-@pytest.fixture
-def proxy(tmp_path: Path) -> Iterator[Callable[..., Proxy]]:
-    running: list[Proxy] = []
-
-    def start(challenger: str = "", shadow: str = "") -> Proxy:
-        running.append(Proxy(tmp_path, challenger, shadow).__enter__())
-        return running[-1]
-
-    yield start
-    for each in running:
-        each.__exit__()
-
-
-def until(holds: Callable[[], bool], seconds: float = 5) -> bool:
-    end = time.monotonic() + seconds
-    while not holds() and time.monotonic() < end:
-        time.sleep(0.01)
-    return holds()
-
-
-@needs("nginx")
-def test_the_weights_hold(proxy: Callable[..., Proxy]) -> None:
-    running = proxy(challenger="10%")
-    answers = [running.ask() for _ in range(1500)]
-    assert {code for code, _ in answers} == {200}
-    share = sum(who == "challenger" for _, who in answers) / len(answers)
-    assert abs(share - 0.1) < 5 * math.sqrt(0.1 * 0.9 / len(answers))
-    assert len(running.champion.asked) + len(running.challenger.asked) == len(answers)
-    assert until(lambda: len(running.log()) == len(answers))
-    assert sum(line["upstream"] == "challenger" for line in running.log()) == len(running.challenger.asked)
-
-
-@needs("nginx")
-def test_what_the_split_is_shipped_as_asks_the_champion_alone(proxy: Callable[..., Proxy], tmp_path: Path) -> None:
-    running = proxy(challenger="100%", shadow="100%")
-    assert running.ask() == (200, "challenger")
-    shutil.copy(DEPLOY / "nginx/split.conf", tmp_path)
-    running.connection.close()  # a connection stays with the workers of before
-    running.reload()
-    running.challenger.asked.clear()
-    assert {running.ask() for _ in range(50)} == {(200, "champion")}
-    assert not running.challenger.asked
-
-
-@needs("nginx")
-def test_no_line_stands_for_nothing(tmp_path: Path) -> None:
-    for share, code in {"": 0, "0.01%": 0, "100%": 0, "0%": 1, "101%": 1}.items():
-        offered = Proxy(tmp_path, share)
-        done = subprocess.run(offered.command("-t"), cwd=tmp_path, capture_output=True, text=True)
-        offered.champion.stop()
-        offered.challenger.stop()
-        assert done.returncode == code, (share, done.stderr)
-
-
-@needs("nginx")
-def test_the_shadow_sees_all_and_its_answers_reach_nobody(proxy: Callable[..., Proxy]) -> None:
-    running = proxy(shadow="100%")
-    running.challenger.code = 500
-    bodies = [random.Random(i).randbytes(10 + 9000 * (i % 40)) for i in range(120)]  # the larger ones go by a file
-    paths = ["/predict?x=1", "/v1/models/model:predict", "/invocations"]
-    for i, body in enumerate(bodies):
-        assert running.ask(paths[i % 3], body, Authorization=f"Bearer {i}") == (200, "champion")
-    assert until(lambda: len(running.challenger.asked) == len(bodies))
-
-    def seen(backend: Backend) -> list[tuple[str, bytes, str, str]]:
-        return sorted((path, body, head["Authorization"], head["X-Request-Id"]) for path, body, head in backend.asked)
-
-    assert seen(running.challenger) == seen(running.champion)
-    assert {body for _, body, *_ in seen(running.challenger)} == set(bodies)
-
-
-@needs("nginx")
-def test_half_a_shadow_sees_half(proxy: Callable[..., Proxy]) -> None:
-    running = proxy(shadow="50%")
-    assert {running.ask() for _ in range(600)} == {(200, "champion")}
-    time.sleep(0.3)
-    assert abs(len(running.challenger.asked) - 300) < 5 * math.sqrt(600 / 4)
-
-
-@needs("nginx")
-@pytest.mark.parametrize("trouble", ["down", "slow"])
-def test_a_shadow_in_trouble_costs_the_champion_nothing(proxy: Callable[..., Proxy], trouble: str) -> None:
-    """On kept connections too, where nginx' own `mirror` would hold back the next request."""
-    running = proxy(shadow="100%")
-    if trouble == "down":
-        running.challenger.stop()
-    else:
-        running.challenger.delay = 1.0
-    began, answers = time.monotonic(), [running.ask() for _ in range(150)]
-    took = time.monotonic() - began
-    assert set(answers) == {(200, "champion")}
-    assert took < 2  # 150 seconds, if each waited for its copy
-    if trouble == "slow":
-        assert until(lambda: len(running.challenger.asked) == 64)  # as many at a time as it is allowed
-
-
-@needs("nginx")
-@pytest.mark.parametrize("trouble", ["down", "failing", "full", "slow"])
-def test_a_challenger_in_trouble_is_answered_for(proxy: Callable[..., Proxy], trouble: str) -> None:
-    running = proxy(challenger="100%")
-    match trouble:
-        case "down":
-            running.challenger.stop()
-        case "slow":
-            running.challenger.delay = 4
-        case _:
-            running.challenger.code = {"failing": 500, "full": 503}[trouble]
-    body = b'{"instances": [{"x": 1}]}'
-    for _ in range(1 if trouble == "slow" else 20):
-        assert running.ask("/invocations?a=%20b", body) == (200, "champion")
-    assert {(path, sent) for path, sent, _ in running.champion.asked} == {("/invocations?a=%20b", body)}
-    code = {"down": "502", "failing": "500", "full": "503", "slow": "504"}[trouble]
-    assert until(lambda: {line["codes"] for line in running.log()} == {f"{code} : 200"})
-
-
-@needs("nginx")
-def test_what_the_challenger_says_of_a_request_is_its_answer(proxy: Callable[..., Proxy]) -> None:
-    running = proxy(challenger="100%")
-    running.challenger.code = 422
-    assert running.ask() == (422, "challenger")
-    assert not running.champion.asked
-
-
-@needs("nginx")
-def test_all_but_predictions_is_the_champions(proxy: Callable[..., Proxy]) -> None:
-    running = proxy(challenger="100%", shadow="100%")
-    for path in ("/", "/feedback", "/readyz", "/version", "/docs/", "/v1/models/model", "/predictor"):
-        assert running.ask(path) == (200, "champion"), path
-    assert not running.challenger.asked
-    for path in ("/metrics", "/shadow"):
-        assert running.ask(path, method="GET")[0] == 404
-    assert len(running.champion.asked) == 7
-
-
-@needs("nginx")
-def test_callers_learn_an_id_and_not_who_answered(proxy: Callable[..., Proxy]) -> None:
-    running = proxy(challenger="50%")
-    for _ in range(20):
-        response, who = running.exchange("/predict", b"{}", **{"X-Request-Id": "mine"})
-        backend = running.champion if who == "champion" else running.challenger
-        assert response.headers["X-Request-Id"] == backend.asked[-1][2]["X-Request-Id"] != "mine"
-        assert not {"x-track", "x-upstream"} & {name.lower() for name in response.headers}
-        assert re.fullmatch(r"[0-9a-f]{32}", response.headers["X-Request-Id"])
-
-
-@needs("nginx")
-@pytest.mark.parametrize("path", ["/predict", "/feedback"])
-def test_a_kept_connection_that_breaks_loses_no_request(proxy: Callable[..., Proxy], path: str) -> None:
-    running = proxy()
-    for _ in range(10):
-        assert running.ask(path) == (200, "champion")
-        running.champion.hang_up = True  # the next request of a kept connection
-        assert running.ask(path, b"again") == (200, "champion")
-    assert [body for _, body, _ in running.champion.asked].count(b"again") == 10
-
-
-@needs("nginx")
-def test_a_new_split_loses_no_request(proxy: Callable[..., Proxy]) -> None:
-    running = proxy()
-    answers: list[tuple[int, str]] = []
-    over = threading.Event()
-
-    def ask() -> None:
-        while not over.is_set():
-            connection = HTTPConnection("127.0.0.1", running.port, timeout=10)
-            connection.request("POST", "/predict", b"{}", {"Connection": "close"})
-            response = connection.getresponse()
-            answers.append((response.status, response.read().decode()))
-            connection.close()
-
-    threads = [threading.Thread(target=ask) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    for share in ("50%", "", "100%"):
-        running.split(share)
-        running.reload()
-    over.set()
-    for thread in threads:
-        thread.join()
-    assert {code for code, _ in answers} == {200}
-    assert {who for _, who in answers} == {"champion", "challenger"}
-    assert len(answers) > 50

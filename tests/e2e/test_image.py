@@ -4,7 +4,9 @@ Needs buildah and a python:<version>-slim base image it can find; `make test-e2e
 """
 
 import json
+import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -49,7 +51,7 @@ def container(image: str) -> Iterator[str]:
 def run(container: str, *command: str, **environment: str) -> subprocess.Popen[str]:
     variables = [part for name, value in environment.items() for part in ("--env", f"{name}={value}")]
     call = ["buildah", "run", "--isolation", "chroot", "--user", "10001", *variables, container, "--", *command]
-    return subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
 
 
 def said(container: str, *command: str, **environment: str) -> tuple[int, str]:
@@ -76,7 +78,7 @@ def url(container: str) -> Iterator[str]:
     code, text = said(container, "python", "-m", "perennial.serving.probe", PORT=port)
     assert code == 0, text
     yield address
-    subprocess.run(["pkill", "-TERM", "-u", "10001", "-f", "gunicorn"], check=True)
+    os.killpg(process.pid, signal.SIGTERM)
     process.communicate(timeout=60)
 
 

@@ -75,4 +75,6 @@ def list_files(call: Call, repository: Repository, number: int) -> Answer:
 
 @route("GET", "/repos/{repository}/commits/{sha}/pulls")
 def list_pulls_of_commit(call: Call, repository: Repository, sha: str) -> Answer:
-    return call.page([pull for pull in current(repository, call) if pull["head"]["sha"] == sha])
+    """Those it is the head of, and the one that brought it to the base."""
+    pulls = current(repository, call)
+    return call.page([pull for pull in pulls if sha in (pull["head"]["sha"], pull.get("merge_commit_sha"))])

@@ -2,11 +2,11 @@
 
 import re
 
-from stand_in import actions, conversations, pulls
+from stand_in import actions, conversations, pulls, releases, reviews
 from stand_in.calls import ROUTES, Answer, Call, Refusal, existing, route
 from stand_in.state import Logged, Repository
 
-TABLES = (actions, conversations, pulls)  # each adds its routes when it is imported
+TABLES = (actions, conversations, pulls, releases, reviews)  # each adds its routes when it is imported
 
 
 def answer(call: Call) -> Answer:

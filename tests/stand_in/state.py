@@ -33,6 +33,7 @@ class Repository:
     labels: set[str] = field(default_factory=set)
     artifacts: list[Json] = field(default_factory=list)
     dispatches: list[Json] = field(default_factory=list)
+    releases: dict[int, Json] = field(default_factory=dict)  # drafts too, oldest first
 
     @property
     def owner(self) -> str:

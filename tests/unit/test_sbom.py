@@ -17,8 +17,8 @@ LOCK = """\
 stages:
   prepare:
     deps:
-    - {path: data/raw, hash: md5, md5: 0c8bd2d9ebfa7d5a9ca1b5d9ef1e7ad3.dir, size: 1234, nfiles: 4}
     - {path: src/x.py, hash: md5, md5: aaaabd2d9ebfa7d5a9ca1b5d9ef1e7ad, size: 1}
+    - {path: data/raw, hash: md5, md5: 0c8bd2d9ebfa7d5a9ca1b5d9ef1e7ad3.dir, size: 1234, nfiles: 4}
 """
 SERVE = """\
 # made by hand
@@ -55,7 +55,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def git(*arguments: str) -> str:
     who = {f"GIT_{who}_{what}": "ada@example.com" for who in ("AUTHOR", "COMMITTER") for what in ("NAME", "EMAIL")}
-    done = subprocess.run(["git", *arguments], env=clean_environment() | who, check=True, capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", *arguments], env=clean_environment() | who, check=True, capture_output=True, text=True
+    )
     return done.stdout.strip()
 
 

@@ -3,6 +3,7 @@
 import os
 from typing import Any
 
+from perennial import github
 from perennial.console import out
 from perennial.errors import UserError
 from perennial.git import found
@@ -10,12 +11,16 @@ from perennial.pulls import Proposal, fetch, propose
 from perennial.release import desired
 from perennial.release.desired import Deployed
 from perennial.release.evidence import evidence
-from perennial.release.version import facts, parse
+from perennial.release.version import facts, parse, versions
 
 
 def to_staging(image: dict[str, Any]) -> None:
     """Propose the image of a release for staging, in the one pull request there is for that."""
     wanted = Deployed(image["name"], image["digest"], image["version"], image["commit"])
+    newest = next(iter(versions()), None)
+    if newest and wanted.number and newest > wanted.number:
+        out.print(f"{newest} is newer than {wanted.version}: not proposed for staging.")
+        return
     base = _base()
     here = desired.read("staging", f"origin/{base}")
     if here and here.number and wanted.number and here.number > wanted.number:
@@ -65,6 +70,8 @@ def rollback(to: str, environment: str) -> None:
     wanted = Deployed(name, digest, str(version), told["commit"])
     if here and here.digest == digest:
         raise UserError(f"{environment} runs {version} already", "nothing to roll back")
+    if here and here.number and here.number < version:
+        raise UserError(f"{environment} runs {here.version}: {version} is no way back", "make promote, or git revert")
     was = here.version if here else "nothing"
     body = f"Merging this brings {version} back to {environment}, in place of {was}.\n\n{_lines(here, wanted)}"
     _propose(environment, wanted, f"Roll {environment} back to {version}", body, base)
@@ -77,6 +84,17 @@ def _propose(environment: str, wanted: Deployed, title: str, body: str, base: st
         out.print(f"{environment} is to run {wanted.version} already: nothing to propose.")
     else:
         out.print(f"{title}: {pull['html_url']}", soft_wrap=True)
+
+
+def require_merged(commit: str) -> None:
+    """Only what is on the default branch is released.
+
+    Raises:
+        UserError: for any other commit.
+    """
+    base = _base()
+    if found("merge-base", "--is-ancestor", commit, f"origin/{base}") is None:
+        raise UserError(f"{commit[:8]} is not on {base}", "merge it first: only what was reviewed is released")
 
 
 def _base() -> str:
@@ -102,5 +120,5 @@ def _lines(here: Deployed | None, wanted: Deployed) -> str:
 
 
 def _release(wanted: Deployed) -> str:
-    server, repository = os.environ.get("GITHUB_SERVER_URL", "https://github.com"), os.environ["GITHUB_REPOSITORY"]
-    return f"{server}/{repository}/releases/tag/model%40{wanted.version}"
+    server = os.environ.get("GITHUB_SERVER_URL", "https://github.com")
+    return f"{server}/{github.repository()}/releases/tag/model%40{wanted.version}"

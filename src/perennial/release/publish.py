@@ -17,7 +17,7 @@ from perennial.git import found, git
 from perennial.github import api, pages, upload
 from perennial.pulls import BOT, push
 from perennial.release import container, deploy, sbom
-from perennial.release.version import Version, plan
+from perennial.release.version import CODE, Version, facts, plan, versions
 
 FOLDER = Path("release")
 IMAGE = FOLDER / "image.json"
@@ -48,8 +48,13 @@ def make_image() -> None:
     reference = f"{name}:{commit}"
     container.log_in(name.partition("/")[0])
     digest = container.registry_digest(reference)
+    tagged = version in versions()
+    if tagged:
+        _same_as_tagged(version, reference, f"{name}@{digest or 'nothing'}")
     if digest:
         say(f"{reference} is in the registry already")
+        if not tagged:  # a run died before its attestations, which vouch for what is there
+            container.smoke(f"{name}@{digest}")
     else:
         tag = f"perennial:{commit[:12]}"
         container.build(tag)
@@ -68,6 +73,7 @@ def publish() -> None:
         UserError: when the image step did not run for this commit, or the tag says another image.
     """
     version, commit = _ready()
+    deploy.require_merged(commit)
     image = read_json(IMAGE) if IMAGE.exists() else {}
     if image.get("commit") != commit:
         raise UserError("release/image.json is not of this commit", "make release-image")
@@ -85,9 +91,19 @@ def image_name() -> str:
     return name.lower()
 
 
+def _same_as_tagged(version: Version, reference: str, there: str) -> None:
+    told = facts(version)["image"]
+    if told != there:
+        raise UserError(
+            f"{version.tag} exists and is {told}; {reference} is {there}",
+            "a version is never moved: put that image back under the commit's name, or release a new commit",
+        )
+
+
 def _ready() -> tuple[Version, str]:
     """The version and commit to release, when the tree is that commit and the gate passed it."""
-    if git("status", "--porcelain", "--untracked-files=no"):
+    untracked = git("ls-files", "--others", "--exclude-standard", "--", *CODE)  # would be in the image
+    if git("status", "--porcelain", "--untracked-files=no") or untracked:
         raise UserError("the tree is not as committed: what would be released is in no commit", "commit, or git stash")
     commit, planned = git("rev-parse", "HEAD"), plan()
     if planned.version is None:
@@ -104,14 +120,17 @@ def _ready() -> tuple[Version, str]:
 def _tag(version: Version, commit: str, image: dict[str, Any]) -> None:
     """The annotated tag, here and at the origin. GTO reads its name; its text is for `trace` and `rollback`."""
     profile = read_json("models/profile.json")
-    facts = {
+    told = {
         "image": f"{image['name']}@{image['digest']}",
         "commit": commit,
         "model": profile["model"]["sha256"],
         "contract": profile["contract_digest"],
         "gate": "pass",
     }
-    text = f"Release {version.tag}\n\n" + "".join(f"{key}: {value}\n" for key, value in facts.items())
+    text = f"Release {version.tag}\n\n" + "".join(f"{key}: {value}\n" for key, value in told.items())
+    theirs = (found("ls-remote", "origin", f"refs/tags/{version.tag}") or "").split()[:1]
+    if theirs and theirs != [found("rev-parse", "-q", "--verify", f"refs/tags/{version.tag}")]:
+        raise UserError(f"{version.tag} exists at the origin, and not here", "git fetch --tags, and release again")
     kept = found("for-each-ref", "--format=%(contents)", f"refs/tags/{version.tag}")
     if kept and kept.strip() != text.strip():
         raise UserError(
@@ -123,27 +142,27 @@ def _tag(version: Version, commit: str, image: dict[str, Any]) -> None:
         names = {f"GIT_COMMITTER_{what}": value for what, value in BOT.items()}
         os.environ.update({key: os.environ.get(key, value) for key, value in names.items()})
         git("tag", "--annotate", version.tag, "--message", text, commit)
-    if not found("ls-remote", "--exit-code", "origin", f"refs/tags/{version.tag}"):
+    if not theirs:
         push(f"refs/tags/{version.tag}")
     say(f"Tagged {version.tag}")
 
 
 def _release_page(version: Version, image: dict[str, Any]) -> None:
-    """A draft until every file is there, so that nobody sees half of it."""
+    """A draft until every file is there, so that nobody sees half of it; what is published stays as it is."""
     repository = os.environ.get("GITHUB_REPOSITORY")
     if not repository:
         out.print("No release page: GITHUB_REPOSITORY is not set (this is not GitHub Actions).")
         return
-    page = next((p for p in pages(f"/repos/{repository}/releases") if p["tag_name"] == version.tag), None)
-    if page is None:
-        words = {"tag_name": version.tag, "name": str(version), "body": _notes(image), "draft": True}
-        page = api("POST", f"/repos/{repository}/releases", words)
-    there = {asset["name"]: asset["size"] for asset in page["assets"]}
-    for file in _assets():
-        if there.get(file.name) != file.stat().st_size:
-            upload(page["upload_url"].partition("{")[0] + f"?name={quote(file.name)}", file.read_bytes())
+    root = f"/repos/{repository}/releases"
+    standing = sorted((p for p in pages(root) if p["tag_name"] == version.tag), key=lambda p: bool(p["draft"]))
+    words = {"tag_name": version.tag, "name": str(version), "body": _notes(image), "draft": True}
+    page = standing[0] if standing else api("POST", root, words)
     if page["draft"]:
-        page = api("PATCH", f"/repos/{repository}/releases/{page['id']}", {"draft": False})
+        for asset in page["assets"]:  # of a run that died: half a file, or another gate's figures
+            api("DELETE", f"{root}/assets/{asset['id']}")
+        for file in _assets():
+            upload(page["upload_url"].partition("{")[0] + f"?name={quote(file.name)}", file.read_bytes())
+        page = api("PATCH", f"{root}/{page['id']}", words | {"draft": False})
     say(f"Released {version}: {page['html_url']}")
 
 
@@ -163,9 +182,9 @@ def _notes(image: dict[str, Any]) -> str:
     return f"Image `{image['name']}@{image['digest']}`, commit {image['commit']}.\n\n{lead}\n"
 
 
-def _tell(**facts: str) -> None:
+def _tell(**outputs: str) -> None:
     """Outputs of a workflow's step."""
     path = os.environ.get("GITHUB_OUTPUT")
     if path:
         with open(path, "a", encoding="utf-8") as file:
-            file.writelines(f"{name}={value}\n" for name, value in facts.items())
+            file.writelines(f"{name}={value}\n" for name, value in outputs.items())

@@ -96,7 +96,10 @@ def _packages() -> "list[Component]":
 
     lines = [line.removesuffix("\\").strip() for line in SERVE.read_text("utf-8").splitlines() if line[:1].isalnum()]
     wanted = [Requirement(line) for line in lines]
-    pinned = [r for r in wanted if not r.marker or r.marker.evaluate({"sys_platform": "linux", "os_name": "posix"})]
+    python = Path(".python-version").read_text("utf-8").strip()
+    image = {"sys_platform": "linux", "platform_system": "Linux", "os_name": "posix"}
+    image |= {"python_version": ".".join(python.split(".")[:2]), "python_full_version": python}
+    pinned = [r for r in wanted if not r.marker or r.marker.evaluate(dict(image))]
     versions = {r.name: str(r.specifier).removeprefix("==") for r in pinned}
     return [
         Component(

@@ -7,6 +7,7 @@ With GITHUB_REPOSITORY and GITHUB_TOKEN set, GitHub is asked who wrote and appro
 import json
 import os
 import re
+from contextlib import suppress
 from typing import Any
 
 from perennial.console import out
@@ -125,6 +126,7 @@ def _described(repository: str, pull: dict[str, Any]) -> dict[str, Any]:
 
 def _version_of(key: str, text: str) -> Version:
     for version in versions():
-        if text in str(facts(version).get(key)):
-            return version
+        with suppress(UserError):  # a tag made by hand says nothing
+            if text in facts(version)[key]:
+                return version
     raise UserError(f"{text}: no version has this {key}", "git fetch --tags")

@@ -55,9 +55,10 @@ class Plan:
 
 
 def versions() -> dict[Version, str]:
-    """Every released version and its commit, the newest first."""
-    listed = git("for-each-ref", "--format=%(refname:short) %(*objectname)%(objectname)", f"refs/tags/{NAME}@v*")
-    pairs = [(Version.of(line.split()[0]), line.split()[1][:40]) for line in listed.splitlines()]
+    """Every released version and its commit, the newest first. A lightweight tag is none: it says nothing."""
+    form = "--format=%(objecttype) %(refname:lstrip=2) %(*objectname)"
+    lines = [line.split() for line in git("for-each-ref", form, f"refs/tags/{NAME}@v*").splitlines()]
+    pairs = [(Version.of(line[1]), line[2]) for line in lines if line[0] == "tag"]
     return dict(sorted(((v, commit) for v, commit in pairs if v), reverse=True))
 
 
@@ -109,13 +110,17 @@ def facts(version: Version) -> dict[str, str]:
     """What the tag says of a version: image, model, contract and commit.
 
     Raises:
-        UserError: when there is no such version.
+        UserError: when there is no such version, or its tag was made by hand.
     """
-    text = found("for-each-ref", "--format=%(contents:body)", f"refs/tags/{version.tag}")
-    if not text:
-        known = ", ".join(map(str, versions())) or "none yet"
+    released = versions()
+    if version not in released:
+        known = ", ".join(map(str, released)) or "none yet"
         raise UserError(f"there is no version {version}", f"git fetch --tags; versions here: {known}")
-    return dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    text = git("for-each-ref", "--format=%(contents:body)", f"refs/tags/{version.tag}")
+    told = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
+    if not {"image", "commit", "model", "contract"} <= told.keys():
+        raise UserError(f"{version.tag} does not say which image it is", "it was tagged by hand: release a new commit")
+    return told
 
 
 def parse(text: str) -> Version:
