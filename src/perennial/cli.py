@@ -183,7 +183,7 @@ def canary(
     """Give the challenger a growing share of the traffic, and none when it does worse than the champion."""
     from perennial.release import canary as trial
 
-    course = trial.Course(tuple(map(int, steps.split(","))), seconds, requests, interval=interval)
+    course = trial.Course(trial.steps_of(steps), seconds, requests, interval=interval)
     good = trial.canary(nginx, reload or trial.RELOAD, course, trial.Bounds(), shadow)
     raise typer.Exit(0 if good else 1)
 

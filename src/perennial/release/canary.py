@@ -5,15 +5,15 @@ cluster. In shadow mode the challenger sees the traffic and answers nobody.
 """
 
 import shlex
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any
-
-from scipy.stats import norm
 
 from perennial.console import out
 from perennial.errors import UserError
@@ -36,11 +36,12 @@ split_clients shadow$request_id $shadow {{
 }}
 """
 FEW = 20  # requests before which nothing is said
+SURE = NormalDist().inv_cdf(0.99)  # beyond chance: there are several looks at a step
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """What ends a canary, each beyond chance where it is a share."""
+    """What ends a canary, each beyond chance."""
 
     errors: float = 0.01  # more of its requests fail than of the champion's
     slower: float = 2.0  # times the champion's 95th percentile …
@@ -65,13 +66,18 @@ def canary(nginx: Path, reload: str, course: Course, bounds: Bounds, shadow: boo
     Raises:
         UserError: when nginx or Prometheus cannot be used; the challenger then answers nobody.
     """
+    if not (nginx / "split.conf").is_file():
+        raise UserError(f"there is no split.conf in {nginx}", "--nginx <the folder of the proxy's configuration>")
+    RESULT.unlink(missing_ok=True)  # of an earlier one
     steps = [_step_of(0, True)] if shadow else [_step_of(share, False) for share in course.steps]
     passed: list[dict[str, Any]] = []
     usual = Traffic()  # what the champion did while it still had some
     with _back_to_champion(nginx, reload) as keep:
         for share, text in steps:
-            _route(nginx, reload, text)
-            reason, usual, challenger = _watch(course, bounds, usual)
+            reason, challenger = _down(), Traffic()  # asked first: no traffic for one that cannot be watched
+            if not reason:
+                _route(nginx, reload, text)
+                reason, usual, challenger = _watch(course, bounds, usual)
             passed.append({"share": share, "stopped": reason, **_figures(usual, challenger)})
             _say(passed[-1], shadow)
             if reason:
@@ -83,6 +89,19 @@ def canary(nginx: Path, reload: str, course: Course, bounds: Bounds, shadow: boo
     return good
 
 
+def steps_of(text: str) -> tuple[int, ...]:
+    """Growing percentages from `5,25,100`.
+
+    Raises:
+        UserError: when it is anything else.
+    """
+    words = text.split(",")
+    steps = tuple(int(word) if word.strip().isdecimal() else 0 for word in words)
+    if not all(low < high for low, high in zip((0, *steps), (*steps, 101), strict=True)):
+        raise UserError(f"--steps {text!r}: not growing percentages", "such as --steps 5,25,50,100")
+    return steps
+
+
 def _step_of(share: int, shadow: bool) -> tuple[int, str]:
     lines = "* challenger" if share >= 100 else f"{share}% challenger;\n    * champion" if share else "* champion"
     return share, SPLIT.format(track=lines, shadow="* on" if shadow else "* off")
@@ -92,21 +111,35 @@ def _step_of(share: int, shadow: bool) -> tuple[int, str]:
 def _back_to_champion(nginx: Path, reload: str) -> Iterator[Any]:
     """Whatever happens inside, Ctrl-C too, the champion answers everything afterwards; unless `keep` was called."""
     kept = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number, handler in before.items():
+        if handler != signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, _interrupt)
     try:
         yield lambda: kept.append(True)
     finally:
-        if not kept:
-            _route(nginx, reload, _step_of(0, False)[1])
+        try:
+            if not kept:
+                _route(nginx, reload, _step_of(0, False)[1])
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt  # a job that is cancelled, a terminal that is closed
 
 
 def _route(nginx: Path, reload: str, text: str) -> None:
     with atomic(nginx / "split.conf") as path:
         path.write_text(text, encoding="utf-8")
-    done = subprocess.run(shlex.split(reload), capture_output=True, text=True)
+    try:
+        done = subprocess.run(shlex.split(reload), capture_output=True, text=True)
+    except (OSError, ValueError) as error:
+        raise UserError(f"the proxy did not reload: {error}", "--reload '<command>'") from None
     if done.returncode:
-        raise UserError(
-            f"the proxy did not reload: {(done.stderr or done.stdout).strip()[-300:]}", "--reload '<command>'"
-        )
+        said = (done.stderr or done.stdout).strip()[-300:] or f"exit code {done.returncode}"
+        raise UserError(f"the proxy did not reload: {said}", "--reload '<command>'")
 
 
 def _watch(course: Course, bounds: Bounds, usual: Traffic) -> tuple[str, Traffic, Traffic]:
@@ -137,19 +170,22 @@ def _down() -> str:
 
 def trouble(champion: Traffic, challenger: Traffic, bounds: Bounds) -> str:
     """The first bound that is passed, in words; empty when none is."""
+    if challenger.started:
+        return f"{challenger.started:.0f} of its workers began anew: they died, or it was reloaded or restarted"
     if challenger.requests < FEW:
         return ""
     more = challenger.error_rate - champion.error_rate - bounds.errors
     spread = sum(t.error_rate * (1 - t.error_rate) / t.requests for t in (champion, challenger) if t.requests)
-    if more > norm.ppf(0.95) * spread**0.5:
+    if more > SURE * spread**0.5:
         return f"{challenger.error_rate:.1%} of its requests fail, {champion.error_rate:.1%} of the champion's"
     slow, usual = challenger.quantile(0.95), champion.quantile(0.95)
-    if slow > max(bounds.free, bounds.slower * usual):
+    late = 1 - challenger.within(max(bounds.free, bounds.slower * usual))
+    if late - 0.05 > SURE * (0.05 * 0.95 / challenger.requests) ** 0.5:
         return f"95 % of its answers take up to {1000 * slow:.0f} ms, the champion's {1000 * usual:.0f} ms"
     if challenger.lost:
         return f"{challenger.lost:.0f} of its rows were not logged"
     moved, chance = shift(champion, challenger)
-    if moved - chance > bounds.shift:
+    if moved - 3 * chance > bounds.shift:  # three times the mean: one look in a thousand, of ten bins
         return f"its predictions are spread differently: PSI {moved:.2f}"
     return ""
 

@@ -5,10 +5,13 @@ import json
 import os
 import re
 from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from perennial.errors import UserError
+from perennial.serving.log import CLOSED
 
 ID = re.compile(r"[0-9a-f]{12}-[0-9a-f]{16}-[0-9a-f]+")  # see serving/ids.py: it begins with its time
 
@@ -25,7 +28,7 @@ def prediction(wanted: str) -> dict[str, Any]:
     """
     folder = Path(os.environ.get("LOG_DIR", "logs"))
     store = os.environ.get("PREDICTION_STORE") or str((folder / "store").absolute())
-    for line in (*_stored(store, wanted), *_local(folder, wanted)):
+    for line in chain(_local(folder, wanted), _stored(store, wanted)):  # in this order: what is shipped leaves here
         row: dict[str, Any] = json.loads(line)
         if row["prediction_id"] == wanted:
             return row
@@ -38,20 +41,28 @@ def _stored(store: str, wanted: str) -> Iterator[str]:
     """From the day of the id and the one before, for a segment is filed under the day it was begun."""
     import fsspec
 
-    files, root = fsspec.core.url_to_fs(store)
-    day = datetime.datetime.fromtimestamp(int(wanted[:12], 16) / 1000, datetime.UTC).date()
-    folders = [f"{root}/predictions/dt={day - datetime.timedelta(days=back)}" for back in (0, 1)]
-    names = [name for folder in folders if files.exists(folder) for name in sorted(files.ls(folder, detail=False))]
-    for name in names:
-        with files.open(name, "rt", encoding="utf-8") as file:
-            yield from _whole(file, wanted)
+    try:
+        day = datetime.datetime.fromtimestamp(int(wanted[:12], 16) / 1000, datetime.UTC).date()
+    except (ValueError, OverflowError):
+        return  # a time that no clock of ours will show
+    try:
+        files, root = fsspec.core.url_to_fs(store)
+        folders = [f"{root}/predictions/dt={day - datetime.timedelta(days=back)}" for back in (0, 1)]
+        names = [name for folder in folders if files.exists(folder) for name in sorted(files.ls(folder, detail=False))]
+        for name in names:
+            with files.open(name, "rt", encoding="utf-8", errors="replace") as file:
+                yield from _whole(file, wanted)
+    except Exception as error:  # whatever the store's library raises
+        raise UserError(f"PREDICTION_STORE={store}: {error}", "its address, its keys, its fsspec package") from None
 
 
 def _local(folder: Path, wanted: str) -> Iterator[str]:
     """From segments that were not shipped yet."""
     for path in sorted(folder.glob("predictions-*")):
-        with path.open(encoding="utf-8") as file:
-            yield from _whole(file, wanted)
+        for name in (path, path.with_suffix(CLOSED)):  # it may be closed, or shipped, at this moment
+            with suppress(FileNotFoundError), name.open(encoding="utf-8", errors="replace") as file:
+                yield from _whole(file, wanted)
+                break
 
 
 def _whole(lines: Iterator[str], wanted: str) -> Iterator[str]:

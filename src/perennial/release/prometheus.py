@@ -1,5 +1,6 @@
 """Figures of the running service, from Prometheus: counters subtracted by hand, so that nothing is extrapolated."""
 
+import http.client
 import json
 import os
 import urllib.parse
@@ -12,6 +13,7 @@ import numpy as np
 from perennial.errors import UserError
 
 SMOOTHING = 0.5
+COUNTERS = ("requests", "errors", "rows", "lost", "started")
 
 
 @dataclass(frozen=True)
@@ -22,12 +24,22 @@ class Traffic:
     errors: float = 0.0  # answered with 5xx
     rows: float = 0.0
     lost: float = 0.0  # answered and not logged
+    started: float = 0.0  # workers that began
     seconds: dict[float, float] = field(default_factory=dict)  # upper bound -> requests up to it
     bins: dict[str, float] = field(default_factory=dict)  # of the prediction
 
     @property
     def error_rate(self) -> float:
         return self.errors / self.requests if self.requests else 0.0
+
+    def within(self, limit: float) -> float:
+        """The share of the requests that was answered in so many seconds: the inverse of `quantile`."""
+        bounds = sorted(self.seconds)
+        if not bounds or not self.seconds[bounds[-1]]:
+            return 1.0
+        known = [bound for bound in bounds if bound < float("inf")]
+        counts = [self.seconds[bound] for bound in known]
+        return float(np.interp(limit, [0.0, *known], [0.0, *counts])) / self.seconds[bounds[-1]]
 
     def quantile(self, share: float) -> float:
         """Seconds within which this share of the requests was answered, linear within a bucket."""
@@ -55,10 +67,9 @@ def query(expression: str, address: str | None = None) -> list[dict[str, Any]]:
     url = f"{root}/api/v1/query?{urllib.parse.urlencode({'query': expression})}"
     try:
         with urllib.request.urlopen(url, timeout=10) as answer:  # noqa: S310 (an operator names the address)
-            found = json.load(answer)
-    except (OSError, ValueError) as error:
+            return list(json.load(answer)["data"]["result"])
+    except (OSError, ValueError, KeyError, TypeError, http.client.HTTPException) as error:
         raise UserError(f"Prometheus at {root} does not answer: {error}", "PROMETHEUS_URL=<where it is>") from None
-    return list(found["data"]["result"])
 
 
 def totals(selector: str) -> Traffic:
@@ -68,31 +79,30 @@ def totals(selector: str) -> Traffic:
         rows = query(f"sum by ({label}) ({metric}{{{selector}{more}}})")
         return {row["metric"].get(label, ""): float(row["value"][1]) for row in rows}
 
-    codes, predict = by("model_requests_total", "code"), ',route="predict"'
-    codes = by("model_requests_total", "code", predict) or codes
+    predict = ',route="predict"'  # a scrape and a probe are requests too
+    codes = by("model_requests_total", "code", predict)
     return Traffic(
         requests=sum(codes.values()),
         errors=sum(count for code, count in codes.items() if code.startswith("5")),
         rows=sum(by("model_rows_total", "").values()),
         lost=sum(by("model_log_lost_rows_total", "").values()),
+        started=sum(by("model_workers_started_total", "").values()),
         seconds={float(le): count for le, count in by("model_request_seconds_bucket", "le", predict).items()},
         bins=by("model_prediction_bin_total", "bin"),
     )
 
 
 def between(before: Traffic, after: Traffic) -> Traffic:
-    """What was added; a counter that fell began again, and then all of it is new."""
-
-    def less(new: float, old: float) -> float:
-        return new - old if new >= old else new
-
+    """What was added. Where a counter fell, all of them began again, and all of `after` is new."""
+    pairs = [(getattr(before, name), getattr(after, name)) for name in COUNTERS]
+    pairs += [(count, after.seconds.get(bound, 0.0)) for bound, count in before.seconds.items()]
+    pairs += [(count, after.bins.get(name, 0.0)) for name, count in before.bins.items()]
+    if any(new < old for old, new in pairs):
+        return after
     return Traffic(
-        requests=less(after.requests, before.requests),
-        errors=less(after.errors, before.errors),
-        rows=less(after.rows, before.rows),
-        lost=less(after.lost, before.lost),
-        seconds={bound: less(count, before.seconds.get(bound, 0.0)) for bound, count in after.seconds.items()},
-        bins={name: less(count, before.bins.get(name, 0.0)) for name, count in after.bins.items()},
+        **{name: getattr(after, name) - getattr(before, name) for name in COUNTERS},
+        seconds={bound: count - before.seconds.get(bound, 0.0) for bound, count in after.seconds.items()},
+        bins={name: count - before.bins.get(name, 0.0) for name, count in after.bins.items()},
     )
 
 

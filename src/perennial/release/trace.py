@@ -7,7 +7,6 @@ With GITHUB_REPOSITORY and GITHUB_TOKEN set, GitHub is asked who wrote and appro
 import json
 import os
 import re
-from contextlib import suppress
 from typing import Any
 
 from perennial.console import out
@@ -19,17 +18,20 @@ from perennial.release.desired import DIGEST, ENVIRONMENTS
 from perennial.release.version import Version, facts, versions
 
 MERGED = re.compile(r"Merge pull request #(\d+)|\(#(\d+)\)$")
+UNTOLD = "the tag does not say"
 Chain = dict[str, Any]
 
 
 def show(what: str) -> None:
     """Print the chain behind this, one link a line."""
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table("link", title=what)
+    table = Table("link", title=escape(what))
     table.add_column("what", overflow="fold")  # a digest that is cut is of no use
     for name, text in trace(what).items():
-        table.add_row(name.replace("_", " "), text if isinstance(text, str) else json.dumps(text, ensure_ascii=False))
+        words = text if isinstance(text, str) else json.dumps(text, ensure_ascii=False)
+        table.add_row(name.replace("_", " "), escape(words))
     out.print(table)
 
 
@@ -52,7 +54,7 @@ def trace(what: str) -> Chain:
     if digest:
         version = _version_of("image", digest[0])
     if version:
-        commit = facts(version)["commit"]
+        commit = versions().get(version) or facts(version)["commit"]
     commit = commit or (None if chain else found("rev-parse", "--verify", "-q", f"{what}^{{commit}}"))
     if commit is None and not chain:
         raise UserError(
@@ -69,13 +71,9 @@ def behind(commit: str) -> Chain:
     chain: Chain = {}
     version = next((v for v, at in versions().items() if at == commit), None)
     if version:
-        told = facts(version)
-        chain |= {
-            "version": version.tag,
-            "image": told["image"],
-            "model": told["model"],
-            "deployed": deployed(told["image"]),
-        }
+        told = _facts(version)
+        chain |= {"version": version.tag} | {key: told.get(key, UNTOLD) for key in ("image", "model")}
+        chain |= {"deployed": deployed(told["image"])} if "image" in told else {}
     chain["commit"] = git("show", "-s", "--format=%H, %an, %cI: %s", commit)
     lock = yaml_at(commit, "dvc.lock") or {}
     raw = (yaml_at(commit, "params.yaml") or {}).get("data", {}).get("raw", "")
@@ -84,7 +82,7 @@ def behind(commit: str) -> Chain:
         (f"{d['path']} md5 {d['md5']}" for s in stages for d in s.get("deps", ()) if d["path"] == raw), "not locked"
     )
     if version:
-        chain |= {"contract": facts(version)["contract"], "gate": facts(version).get("gate", "not recorded")}
+        chain |= {key: told.get(key, UNTOLD) for key in ("contract", "gate")}
     return chain | pull_request(commit)
 
 
@@ -118,15 +116,28 @@ def pull_request(commit: str) -> Chain:
 
 def _described(repository: str, pull: dict[str, Any]) -> dict[str, Any]:
     reviews = list(pages(f"/repos/{repository}/pulls/{pull['number']}/reviews"))
-    approved = sorted({review["user"]["login"] for review in reviews if review["state"] == "APPROVED"})
+    last = {_login(review): review["state"] for review in reviews if review["state"] != "COMMENTED"}  # oldest first
+    approved = sorted(who for who, state in last.items() if state == "APPROVED")
     merged = api("GET", f"/repos/{repository}/pulls/{pull['number']}").get("merged_by") or {}
-    told = {"number": pull["number"], "title": pull["title"], "author": pull["user"]["login"]}
+    told = {"number": pull["number"], "title": pull["title"], "author": _login(pull)}
     return told | {"approved_by": approved, "merged_by": merged.get("login"), "url": pull["html_url"]}
+
+
+def _login(of: dict[str, Any]) -> str:
+    """Who wrote it; GitHub forgets a person whose account is gone, and calls every one of them ghost."""
+    return str((of["user"] or {"login": "ghost"})["login"])
+
+
+def _facts(version: Version) -> dict[str, str]:
+    """What its tag says: nothing where it was made by hand."""
+    try:
+        return facts(version)
+    except UserError:
+        return {}
 
 
 def _version_of(key: str, text: str) -> Version:
     for version in versions():
-        with suppress(UserError):  # a tag made by hand says nothing
-            if text in facts(version)[key]:
-                return version
+        if text in _facts(version).get(key, ""):
+            return version
     raise UserError(f"{text}: no version has this {key}", "git fetch --tags")

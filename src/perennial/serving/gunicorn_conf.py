@@ -80,8 +80,10 @@ def on_reload(server: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
+    from perennial.serving import metrics
     from perennial.serving.keeper import Keeper
 
+    metrics.WORKERS.inc()
     worker.keeper = Keeper(worker.wsgi.service, settings)
     worker.keeper.start()
 

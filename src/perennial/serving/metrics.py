@@ -27,6 +27,7 @@ REF_ROWS = Gauge("model_feature_ref_rows", "Training rows", ["feature"], multipr
 CRITICAL = Gauge("model_feature_psi_chi2_critical", "Chi-square quantile", ["feature"], multiprocess_mode="livemax")
 ANSWER = Counter("model_prediction_bin", "Rows of each bin of the answer", ["bin"])
 ANSWER_SHARE = Gauge("model_prediction_bin_ref_share", "Share on the hold-out", ["bin"], multiprocess_mode="livemax")
+WORKERS = Counter("model_workers_started", "Workers that began; a dead one is replaced")
 LOST = Counter("model_log_lost_rows", "Rows answered but not logged", ["kind"])
 FEEDBACK = Counter("model_feedback", "Labels received", ["known"])
 INFO = Gauge("model_info", "1 for the model in use", ["version", "contract", "commit"], multiprocess_mode="livemax")
