@@ -598,8 +598,10 @@ def line_to(address: str) -> Iterator[Line]:
 
     with Line(("127.0.0.1", 0), Handler) as line:
         threading.Thread(target=line.serve_forever, args=(0.02,), daemon=True).start()
-        yield line
-        line.shutdown()
+        try:
+            yield line
+        finally:
+            line.shutdown()
 
 
 def test_prometheus_that_goes_away_ends_it(stage: Stage, challenger: Server) -> None:
