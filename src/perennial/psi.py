@@ -29,6 +29,22 @@ def counts(column: "pd.Series[Any]", reference: Mapping[str, Any]) -> NDArray[np
     return np.append(np.bincount(places, minlength=len(reference["edges"]) + 1), missing).astype(np.float64)
 
 
+def shares(reference: Mapping[str, Any]) -> NDArray[np.float64]:
+    """The reference's share of each bin, in the order of `counts`."""
+    other = [reference["other"]] if "other" in reference else []
+    return np.array([*reference["shares"], reference["missing"], *other])
+
+
+def index(one: NDArray[np.float64], other: NDArray[np.float64]) -> tuple[float, float]:
+    """PSI between two counts of the same bins, and its mean where nothing moved; both 0 without rows in both."""
+    counted = np.array([one, other], np.float64)
+    rows, bins = counted.sum(axis=1, keepdims=True), counted.shape[1]
+    if not rows.all():
+        return 0.0, 0.0
+    p, q = (counted + SMOOTHING) / (rows + SMOOTHING * bins)
+    return float(((p - q) * np.log(p / q)).sum()), (bins - 1) * float((1 / rows).sum())
+
+
 def excess(column: "pd.Series[Any]", reference: Mapping[str, Any], rows: int) -> float:
     """PSI of the column less its mean when nothing moved.
 
@@ -36,8 +52,5 @@ def excess(column: "pd.Series[Any]", reference: Mapping[str, Any], rows: int) ->
         reference: the feature's entry in a profile.
         rows: how many rows the reference was made from.
     """
-    now = counts(column, reference)
-    shares = [*reference["shares"], reference["missing"], *([reference["other"]] if "other" in reference else [])]
-    before = np.array(shares) * rows
-    p, q = ((part + SMOOTHING) / (part.sum() + SMOOTHING * len(part)) for part in (now, before))
-    return float(((p - q) * np.log(p / q)).sum() - (len(now) - 1) * (1 / max(len(column), 1) + 1 / max(rows, 1)))
+    found, chance = index(counts(column, reference), shares(reference) * rows)
+    return found - chance

@@ -238,18 +238,6 @@ def test_without_importances_the_largest_shift_comes_first(trained: Facts, rng: 
     assert rows[0]["feature"] == "colour"
 
 
-@pytest.mark.parametrize("rate", [0.05, 0.2])
-def test_false_discoveries_are_controlled_as_scipy_does_it(rate: float) -> None:
-    rng = np.random.default_rng(8)
-    for count in (1, 2, 5, 40):
-        for _ in range(50):
-            p = rng.random(count) ** rng.choice([1, 3, 8])
-            p[rng.random(count) < 0.2] = rng.choice(p)  # ties
-            expected = stats.false_discovery_control(p) <= rate
-            assert drift.benjamini_hochberg(p.tolist(), rate).tolist() == expected.tolist()
-    assert drift.benjamini_hochberg([], rate).tolist() == []
-
-
 def test_p_is_that_of_the_contingency_table(rng: Any) -> None:
     for bins in (2, 3, 11):
         one, other = rng.integers(1, 60, bins).astype(float), rng.integers(1, 900, bins).astype(float)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from perennial.psi import SMALL, counts, excess
+from perennial.psi import SMALL, counts, index, shares
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,31 +28,28 @@ def features(frame: "pd.DataFrame", profile: dict[str, Any], importance: dict[st
     """
     rows, reference = profile["trained_on"]["rows"], profile["features"]
     found = [_feature(frame[name], reference[name], rows) for name in reference]
-    for row, drifted in zip(found, benjamini_hochberg([row["p"] for row in found], RATE), strict=True):
-        row["drifted"] = bool(drifted and row["psi"] > SMALL)
+    for row, drifted in zip(found, stats.false_discovery_control([row["p"] for row in found]), strict=True):
+        row["drifted"] = bool(drifted <= RATE and row["psi"] > SMALL)
         row["importance"] = importance.get(row["feature"], 0.0)
         row["matters"] = max(row["psi"], 0.0) * row["importance"]
     return sorted(found, key=lambda row: (-row["matters"], -row["psi"]))
 
 
 def _feature(column: "pd.Series[Any]", reference: dict[str, Any], rows: int) -> dict[str, Any]:
-    now = counts(column, reference)
-    before = np.array([*reference["shares"], reference["missing"], *_other(reference)]) * rows
-    total = max(len(column), 1)
-    missing, other = now[len(reference["shares"])] / total, now[-1] / total if "values" in reference else 0.0
-    worse = missing - reference["missing"] > BROKEN or other - sum(_other(reference)) > BROKEN
+    now, before = counts(column, reference), shares(reference) * rows
+    found, chance = index(now, before)
+    total, bins = max(len(column), 1), len(reference["shares"])
+    missing, other = now[bins] / total, now[bins + 1 :].sum() / total
+    worse = missing - reference["missing"] > BROKEN or other - reference.get("other", 0.0) > BROKEN
     return {
         "feature": str(column.name),
         "p": contingency(before, now),
-        "psi": excess(column, reference, rows),
+        "psi": found - chance,
         "missing": {"before": reference["missing"], "now": float(missing)},
-        "other": {"before": sum(_other(reference)), "now": float(other)},
+        "other": {"before": reference.get("other", 0.0), "now": float(other)},
         "broken": bool(worse),
+        "rows": now.astype(int).tolist(),  # in each bin of the profile, then missing, then unlisted ones
     }
-
-
-def _other(reference: dict[str, Any]) -> list[float]:
-    return [reference["other"]] if "other" in reference else []
 
 
 def contingency(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
@@ -62,13 +59,3 @@ def contingency(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     if table.shape[1] < 2 or not table.sum(axis=1).all():
         return 1.0
     return float(stats.chi2_contingency(table, correction=False)[1])
-
-
-def benjamini_hochberg(p: list[float], rate: float) -> NDArray[np.bool_]:
-    """Which hypotheses are rejected, at this rate of false discoveries (Benjamini and Hochberg 1995)."""
-    values = np.asarray(p)
-    order, count = np.argsort(values), len(values)
-    below = np.flatnonzero(values[order] <= rate * np.arange(1, count + 1) / max(count, 1))
-    rejected = np.zeros(count, bool)
-    rejected[order[: below[-1] + 1 if len(below) else 0]] = True
-    return rejected

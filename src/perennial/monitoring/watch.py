@@ -22,6 +22,7 @@ from perennial.files import read_json, write_json
 from perennial.monitoring import drift, quality
 from perennial.monitoring.window import UTC, Window, read
 from perennial.params import METRICS, Params, load
+from perennial.psi import index
 from perennial.repro import METRICS_FILE
 
 if TYPE_CHECKING:
@@ -122,9 +123,8 @@ def _predictions(frame: "pd.DataFrame", reference: Reference, params: Params) ->
     else:
         score = answers if params.data.task == "regression" else answers[:, 1]
         now = np.bincount(np.searchsorted(bins["edges"], score), minlength=len(bins["shares"]))
-    rows = reference.metrics["rows"]
-    p, q = ((part + 0.5) / (part.sum() + 0.5 * len(part)) for part in (now, np.array(bins["shares"]) * rows))
-    return float(((p - q) * np.log(p / q)).sum() - (len(now) - 1) * (1 / len(frame) + 1 / rows))
+    found, chance = index(now.astype(np.float64), np.array(bins["shares"]) * reference.metrics["rows"])
+    return found - chance
 
 
 def decide(windows: list[Facts], params: Params) -> tuple[str, list[str]]:

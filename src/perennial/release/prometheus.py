@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from perennial.errors import UserError
+from perennial.psi import index
 
-SMOOTHING = 0.5
 COUNTERS = ("requests", "errors", "rows", "lost", "started")
 
 
@@ -109,9 +109,7 @@ def between(before: Traffic, after: Traffic) -> Traffic:
 def shift(one: Traffic, other: Traffic) -> tuple[float, float]:
     """PSI between the predictions of two groups, and its mean by chance, (bins - 1)(1/n + 1/m)."""
     names = sorted({*one.bins, *other.bins})
-    if not names or not sum(one.bins.values()) or not sum(other.bins.values()):
+    if not names:
         return 0.0, 0.0
-    counts = np.array([[group.bins.get(name, 0.0) for name in names] for group in (one, other)])
-    p, q = (counts + SMOOTHING) / (counts.sum(axis=1, keepdims=True) + SMOOTHING * len(names))
-    chance = (len(names) - 1) * float((1 / counts.sum(axis=1)).sum())
-    return float(((p - q) * np.log(p / q)).sum()), chance
+    counted = [np.array([group.bins.get(name, 0.0) for name in names]) for group in (one, other)]
+    return index(*counted)
