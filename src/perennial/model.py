@@ -30,6 +30,21 @@ def answer_row(session: Any, row: Mapping[str, Any], inputs: Mapping[str, Sequen
     return output
 
 
+def loss(task: str, answered: Any, actual: Any) -> Any:
+    """How wrong an answer was, for one or many: 0 is perfect, and the mean of the hold-out is what a model promises.
+
+    Two classes: the squared error of the probability (its mean is Brier's score). More: 1 when another class was
+    predicted. A number: the absolute error, in the target's unit.
+
+    Args:
+        answered: the probability of the positive class, the place of the predicted class, or the value.
+        actual: 1 or 0, the place of the class, or the value.
+    """
+    if task == "binary":
+        return (actual - answered) ** 2
+    return 1.0 * (answered != actual) if task == "multiclass" else abs(actual - answered)
+
+
 def answer(session: Any, frame: Any, contract: Contract) -> NDArray[np.float64]:
     """Probabilities (rows, classes), or values (rows,) for a regression."""
     if not len(frame):  # the runtime refuses to run on nothing

@@ -9,6 +9,7 @@ import pandas as pd
 
 from perennial.contract import Boolean, Category, Contract, Number
 from perennial.inputs import layout
+from perennial.model import loss
 
 BINS = 10
 OTHER = "other"  # the share of values the contract does not list
@@ -55,6 +56,8 @@ def reference(column: pd.Series, contract: Contract) -> dict[str, Any]:
     numbers = column.dropna() if isinstance(spec, Number) else column.dropna().map(lambda text: len(str(text).split()))
     deciles = np.quantile(numbers, np.linspace(0, 1, BINS + 1)[1:-1]) if len(numbers) else []
     edges = np.unique([float(f"{edge:.9g}") for edge in deciles])
+    if len(edges) and numbers.min() == edges[0] and (spec.type == "text" or spec.min != edges[0]):
+        edges = np.array([np.nextafter(edges[0], -np.inf), *edges])  # or a fall would stay in the bin of the least
     shares = _shares(numbers.to_numpy(np.float64), edges, len(column))
     critical = _critical(len(shares) + 1, contract)
     ends = [float(numbers.min()), float(numbers.max())] if len(numbers) else None
@@ -89,6 +92,29 @@ def answers_reference(answers: Any, target: pd.Series, contract: Contract) -> di
     else:
         edges, score = np.unique(np.quantile(target, np.arange(1, 10) / 10)), answers
     return {"edges": edges.tolist(), "shares": _shares(score, edges, len(score))}
+
+
+def promised(answers: Any, target: Any, contract: Contract) -> dict[str, Any]:
+    """What the hold-out promises for rows that get a label: the loss of one (`model.loss`), and, for two classes,
+    which share was positive at which probability (isotonic regression, by its corners).
+
+    Args:
+        answers: probabilities (rows, classes), or values (rows,).
+        target: encoded, shape (rows,).
+    """
+    answered = answers.argmax(axis=1) if contract.task == "multiclass" else answers
+    answered = answers[:, 1] if contract.task == "binary" else answered
+    losses = loss(contract.task, answered, target)
+    facts: dict[str, Any] = {"rows": len(losses), "loss": {"mean": float(losses.mean()), "std": float(losses.std())}}
+    if contract.task == "binary":
+        from sklearn.isotonic import IsotonicRegression
+
+        corners = IsotonicRegression(y_min=0, y_max=1).fit(answered, target)
+        facts["calibration"] = {
+            "probability": corners.X_thresholds_.tolist(),
+            "share": corners.y_thresholds_.tolist(),
+        }
+    return facts
 
 
 def _target(target: pd.Series, contract: Contract) -> dict[str, Any]:

@@ -44,6 +44,9 @@ def main() -> None:
         answers = answer(session, holdout.iloc[: export.ROWS], params.data)
     facts = profile.describe(train, params.data) | {"threshold": threshold, "parity": parity}
     facts["answers"] = profile.answers_reference(answers, train[params.data.target.name], params.data)
+    truth = encode_target(holdout[params.data.target.name], params.data)[: len(answers)]
+    facts["promised"] = profile.promised(answers, truth, params.data)
+    facts["value"] = params.value.model_dump() if params.value else None
     facts["example"]["answer"] = answer_row(session, facts["example"]["row"], facts["inputs"])
     facts["model"] = {"sha256": hashlib.sha256(content).hexdigest(), **params.train.model_dump(exclude={"text"})}
     with atomic(MODEL) as path:

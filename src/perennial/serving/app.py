@@ -17,8 +17,9 @@ from werkzeug.exceptions import HTTPException
 
 from perennial.serving import artifacts, metrics, pages, schema
 from perennial.serving.front import Endpoint, Front, RefusedError
-from perennial.serving.ids import Ids, issued
+from perennial.serving.ids import Ids, issued, whole
 from perennial.serving.log import SegmentLog
+from perennial.serving.outcomes import Outcomes
 from perennial.serving.predictor import NoAnswerError, Predictor
 from perennial.serving.settings import Settings, from_environment
 from perennial.serving.version import describe
@@ -36,6 +37,7 @@ class Service:
         self._labels = schema.feedback(self.predictor.contract, settings.max_rows)
         self._ids = Ids()
         self._metrics = metrics.ModelMetrics(self.predictor.profile, self.predictor.version, self._commit)
+        self._outcomes = Outcomes(self.predictor.profile, self.predictor.version)
         self.predictions, self.feedback = self._log("predictions"), self._log("feedback")
 
     def _log(self, kind: str) -> SegmentLog:
@@ -52,7 +54,7 @@ class Service:
         request_id, now, version = self._ids.request(), round(time.time(), 3), self.predictor.version
         lines = []
         for place, (row, answer) in enumerate(zip(rows, answers, strict=True)):
-            prediction_id = f"{request_id}-{place:x}"
+            prediction_id = whole(request_id, place, version, *self.predictor.verdict(answer))
             line = {"prediction_id": prediction_id, "time": now, "model_version": version, "commit": self._commit}
             lines.append(orjson.dumps(line | {"features": row, "output": answer}))
             answer["prediction_id"] = prediction_id
@@ -68,8 +70,10 @@ class Service:
             orjson.dumps({"time": now, **entry, "known": ours}) for entry, ours in zip(entries, known, strict=True)
         ]
         self._append(self.feedback, "feedback", lines, must=True)  # a label that is lost is lost for good
-        for ours in known:
+        for entry, ours in zip(entries, known, strict=True):
             metrics.FEEDBACK.labels(str(ours).lower()).inc()
+            if ours:
+                self._outcomes.count(entry["prediction_id"], entry["label"])
         return orjson.dumps({"accepted": len(entries), "unknown": known.count(False)})
 
     def _append(self, log: SegmentLog, kind: str, lines: Iterable[bytes], must: bool) -> None:

@@ -33,6 +33,8 @@ NEEDED = (
     "example",
     "features",
     "answers",
+    "promised",
+    "value",
     "classes",
     "threshold",
     "trained_on",

@@ -26,7 +26,10 @@ SHARE = Gauge(
 REF_ROWS = Gauge("model_feature_ref_rows", "Training rows", ["feature"], multiprocess_mode="livemax")
 CRITICAL = Gauge("model_feature_psi_chi2_critical", "Chi-square quantile", ["feature"], multiprocess_mode="livemax")
 ANSWER = Counter("model_prediction_bin", "Rows of each bin of the answer", ["bin"])
-ANSWER_SHARE = Gauge("model_prediction_bin_ref_share", "Share on the hold-out", ["bin"], multiprocess_mode="livemax")
+ANSWER_ROWS = Gauge("model_prediction_ref_rows", "Hold-out rows", multiprocess_mode="livemax")
+ANSWER_SHARE = Gauge(
+    "model_prediction_bin_ref_share", "Share on the hold-out, smoothed", ["bin"], multiprocess_mode="livemax"
+)
 WORKERS = Counter("model_workers_started", "Workers that began; a dead one is replaced")
 LOST = Counter("model_log_lost_rows", "Rows answered but not logged", ["kind"])
 FEEDBACK = Counter("model_feedback", "Labels received", ["known"])
@@ -89,9 +92,11 @@ class ModelMetrics:
                 SHARE.labels(name, label).set((share * rows + 0.5) / (rows + 0.5 * len(shares)))
             REF_ROWS.labels(name).set(rows)
             CRITICAL.labels(name).set(facts["chi2_critical"])
+        asked = profile["promised"]["rows"]
         self._answers = Bins(profile["answers"], ANSWER.labels)
         for label, share in zip(self._answers.names, profile["answers"]["shares"], strict=True):
-            ANSWER_SHARE.labels(label).set(share)
+            ANSWER_SHARE.labels(label).set((share * asked + 0.5) / (asked + 0.5 * len(self._answers.names)))
+        ANSWER_ROWS.set(asked)
 
     def count(self, rows: Sequence[dict[str, Any]], answers: Sequence[Any]) -> None:
         """Rows as they were validated; answers as the probability, class or value that is binned."""

@@ -8,7 +8,7 @@ from flask import Flask, Response, render_template_string
 from flask_swagger_ui import get_swaggerui_blueprint
 
 from perennial.contract import Boolean, Category, Number
-from perennial.serving import schema
+from perennial.serving import ids, schema
 from perennial.serving.predictor import Predictor
 from perennial.serving.settings import Settings
 
@@ -73,7 +73,7 @@ def openapi(predictor: Predictor, settings: Settings) -> dict[str, Any]:
     return document | ({"security": [{"key": []}]} if settings.api_key else {})
 
 
-_ID = {"type": "string", "pattern": schema.ID_PATTERN}
+_ID = {"type": "string", "pattern": ids.PATTERN}
 
 
 def _object(properties: dict[str, Any]) -> dict[str, Any]:

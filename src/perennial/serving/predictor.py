@@ -62,6 +62,13 @@ class Predictor:
         place = int(answer[1] >= self._threshold) if self._threshold is not None else answer.index(max(answer))
         return str(self._classes[place])
 
+    def verdict(self, answer: Row) -> tuple[int, float]:
+        """What a label is judged by: the place of the predicted class (0 for a value), and the figure behind it."""
+        if not self._classes:
+            return 0, answer["value"]
+        shown = self._classes[1] if self._threshold is not None else answer["label"]
+        return self._classes.index(answer["label"]), answer["probabilities"][shown]
+
     def binned(self, answer: Row) -> Any:
         """What drift of the answers is measured by: positive probability, class or value."""
         if self._threshold is not None:

@@ -7,10 +7,10 @@ from pydantic import ConfigDict, Field, TypeAdapter, with_config
 from typing_extensions import TypedDict
 
 from perennial.contract import Boolean, Category, Contract, Number, Target
+from perennial.serving import ids
 
 FLOAT32 = 3.4028234e38  # the model's numbers hold no more
 WORD, TEXT = 200, 10_000  # longest category and text, in characters
-ID_PATTERN = r"^[0-9a-f]{12}-[0-9a-f]{16}-[0-9a-f]{1,5}$"
 
 
 def requests(contract: Contract, max_rows: int) -> TypeAdapter[Any]:
@@ -23,7 +23,7 @@ def feedback(contract: Contract, max_rows: int) -> TypeAdapter[Any]:
     """`{"labels": [{"prediction_id", "label"}, …]}` with labels the target can have."""
     target = contract.target
     label: Any = Literal[target.values] if target.values else _number(target)
-    prediction_id = Annotated[str, Field(pattern=ID_PATTERN)]
+    prediction_id = Annotated[str, Field(pattern=ids.PATTERN)]
     entry = _record("Label", {"prediction_id": prediction_id, "label": label})
     return TypeAdapter(_record("FeedbackRequest", {"labels": _several(entry, max_rows)}))
 
