@@ -20,6 +20,7 @@ COLOURS, ODDS = ["red", "grün", "🟣"], [0.6, 0.3, 0.1]
 WORDS = ["on time", "a bit late", "never came", "fine, thanks", "what a very long story this is"]
 VALUE = Value(true_positive=5, false_positive=-1, false_negative=-2, true_negative=0.5)
 Facts = dict[str, Any]
+PROMISED = {"rows": 2000, "calibration": {"probability": [0.0, 1.0], "share": [0.0, 1.0]}}
 
 
 def table(rng: Any, rows: int = ROWS, shift: float = 0.0, odds: Any = ODDS, missing: float = 0.05) -> pd.DataFrame:
@@ -272,7 +273,8 @@ def calibrated(rng: Any, rows: int = 20_000, low: float = 1.0, high: float = 2.0
 
 @pytest.fixture(scope="module")
 def binary(params: Params) -> tuple[Facts, Params]:
-    return {"classes": ["good", "bad"], "threshold": 0.4}, params.model_copy(update={"value": VALUE})
+    facts = {"classes": ["good", "bad"], "threshold": 0.4, "promised": PROMISED}
+    return facts, params.model_copy(update={"value": VALUE})
 
 
 def values(figures: Facts | None) -> dict[str, float]:
@@ -387,6 +389,72 @@ def test_without_labels_the_expectation_is_what_labels_would_show(binary: Any, b
     assert expected.keys() == {"roc_auc", "accuracy", "brier", "value_per_1000"}
     for name, bound in {"roc_auc": 0.015, "accuracy": 0.01, "brier": 0.005, "value_per_1000": 50}.items():
         assert expected[name] == pytest.approx(real[name], abs=bound), name
+
+
+def test_the_expectation_knows_how_far_the_probabilities_are_off(params: Params) -> None:
+    """A model that is too sure: the hold-out told, and the profile holds what it told."""
+    rng = np.random.default_rng(10)
+
+    def sure(rows: int) -> pd.DataFrame:
+        odds = rng.normal(0, 1, rows)
+        label = np.where(rng.random(rows) < 1 / (1 + np.exp(-odds)), "bad", "good")
+        return answered(1 / (1 + np.exp(-3 * odds)), label)
+
+    before, now = sure(60_000), sure(60_000)
+    facts = {"classes": ["good", "bad"], "threshold": 0.5}
+    truth = (before["_label"] == "bad").to_numpy(float)
+    promised = profile.promised(np.array(before["_answer"].tolist()), truth, params.data)
+    real = values(quality.measured(now, facts, params))
+    expected = quality.expected(now, facts | {"promised": promised}, params)
+    naive = quality.expected(now, facts | {"promised": PROMISED}, params)
+    for name in ("roc_auc", "accuracy", "brier"):
+        assert expected[name] == pytest.approx(real[name], abs=0.01), name
+        assert abs(naive[name] - real[name]) > 0.08, name
+    assert promised["loss"]["mean"] == pytest.approx(real["brier"], abs=0.01)
+    assert promised["rows"] == 60_000
+
+
+def test_slices_show_where_it_went_wrong(trained: Facts, params: Params, rng: Any) -> None:
+    frame = table(rng, 3000).join(calibrated(rng, 3000))
+    wrong = (frame["colour"] == "🟣") & (rng.random(3000) < 0.5)
+    frame.loc[wrong, "_label"] = frame["_label"].map({"good": "bad", "bad": "good"})[wrong]
+    rows = quality.slices(frame, trained | {"threshold": 0.4}, params)
+    figures = {(row["column"], row["value"]): row["figure"]["value"] for row in rows}
+    assert figures["colour", "🟣"] < 0.65 < 0.75 < figures["colour", "red"]
+    assert not {row["column"] for row in rows} & set(params.data.sensitive)  # the log does not have them
+    assert quality.slices(frame.assign(_label=None), trained | {"threshold": 0.4}, params) == []
+
+
+def test_predictions_drift_when_their_spread_changes(params: Params, make_params: Any) -> None:
+    rng = np.random.default_rng(11)
+
+    def share_of_alarms(trained: Facts, draw: Any) -> float:
+        return float(np.mean([drift.predictions(draw(), trained)["drifted"] for _ in range(200)]))
+
+    def scores(odds: tuple[float, float], rows: int) -> Any:
+        probability = rng.beta(*odds, rows)
+        return np.column_stack([1 - probability, probability])
+
+    two = {"answers": profile.answers_reference(scores((2, 3), 4000), pd.Series(), params.data)}
+    two |= {"promised": {"rows": 4000}}
+    assert share_of_alarms(two, lambda: scores((2, 3), 1000)) <= 0.02
+    assert share_of_alarms(two, lambda: scores((2, 2.4), 1000)) >= 0.9
+    target = pd.Series(rng.normal(size=4000))
+    many = make_params("regression").data
+    one = {"answers": profile.answers_reference(target.to_numpy(), target, many), "promised": {"rows": 4000}}
+    assert share_of_alarms(one, lambda: rng.normal(size=1000)) <= 0.02
+    assert share_of_alarms(one, lambda: rng.normal(0.3, 1, size=1000)) >= 0.9
+    more = {"answers": {"values": ["a", "b", "c"], "shares": [0.5, 0.3, 0.2]}, "promised": {"rows": 4000}}
+    assert share_of_alarms(more, lambda: np.eye(3)[rng.choice(3, 1000, p=[0.5, 0.3, 0.2])]) <= 0.02
+    assert share_of_alarms(more, lambda: np.eye(3)[rng.choice(3, 1000, p=[0.35, 0.35, 0.3])]) >= 0.9
+
+
+def test_a_number_that_was_constant_and_falls_has_moved(params: Params, rng: Any) -> None:
+    before = table(rng, TRAINED)
+    before["width"] = 1.0
+    facts = described(before, params)
+    for later, moved in ((1.0, []), (0.0, ["width"]), (2.0, ["width"])):
+        assert drifted(before[:1000].assign(width=later), facts) == moved
 
 
 def test_the_expectation_needs_no_labels_and_no_rows(binary: Any, rng: Any) -> None:

@@ -29,7 +29,7 @@ def params(make_params: Any) -> Params:
     return make_params()  # type: ignore[no-any-return]
 
 
-def window(drifted: str = "", broken: str = "", fell: bool = False, rows: int = 1000) -> Facts:
+def window(drifted: str = "", broken: str = "", fell: bool = False, rows: int = 1000, answers: bool = False) -> Facts:
     """What `watch.judge` finds, by the names of the features."""
     enough, moved, gone = rows >= 500, drifted.split(), broken.split()
     features = [
@@ -43,6 +43,7 @@ def window(drifted: str = "", broken: str = "", fell: bool = False, rows: int = 
     return {
         "coverage": {"rows": rows}, "enough": enough, "features": features if enough else [], "drifted": moved,
         "broken": gone, "importance": sum(IMPORTANCE[name] for name in moved), "fell": fell,
+        "predictions": {"drifted": answers, "psi": 0.03},
     }  # fmt: skip
 
 
@@ -63,6 +64,7 @@ DECISIONS: dict[str, tuple[str, list[Facts]]] = {
     "all at once": ("watch", [window("mass width colour remark"), CALM, CALM]),
     "once, few rows before": ("watch", [window("mass"), FEW, FEW]),
     "unimportant": ("watch", [window("colour"), window("colour"), window("colour")]),
+    "predictions": ("watch", [window(answers=True), window(answers=True), window(answers=True)]),
     "lost quality once": ("watch", [window(fell=True), CALM, CALM]),
     "drift, then lost quality": ("watch", [window(fell=True), window("mass"), CALM]),
     "lost quality, then drift": ("watch", [window("mass"), window(fell=True), window(fell=True)]),

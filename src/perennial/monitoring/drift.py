@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RATE = 0.05  # of false discoveries among the features
+SURE = 0.01  # that the predictions drifted: one test beside those of the features
 BROKEN = 0.05  # a share of missing or unlisted values may rise by so much before the data is called broken
 
 
@@ -50,6 +51,19 @@ def _feature(column: "pd.Series[Any]", reference: dict[str, Any], rows: int) -> 
         "broken": bool(worse),
         "rows": now.astype(int).tolist(),  # in each bin of the profile, then missing, then unlisted ones
     }
+
+
+def predictions(answers: NDArray[np.float64], profile: dict[str, Any]) -> dict[str, Any]:
+    """Whether the answers, (rows, classes) or (rows,), are spread otherwise than on the hold-out."""
+    bins = profile["answers"]
+    before = np.array(bins["shares"]) * profile["promised"]["rows"]
+    if "values" in bins:
+        places = answers.argmax(axis=1)
+    else:
+        places = np.searchsorted(bins["edges"], answers if answers.ndim == 1 else answers[:, 1])
+    now = np.bincount(places, minlength=len(before)).astype(np.float64)
+    (found, chance), p = index(now, before), contingency(before, now)
+    return {"p": p, "psi": found - chance, "drifted": bool(p <= SURE and found - chance > SMALL)}
 
 
 def contingency(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:

@@ -1,7 +1,8 @@
 """How good the answers of a window were: measured where labels came, expected where they did not.
 
-The expectation is that of the model's own calibrated probabilities. It follows a change of the rows, and is blind to a
-change of what they mean: under concept or prior drift it says that nothing happened. The report says so beside it.
+The expectation is what the hold-out makes of the model's probabilities (isotonic calibration). It follows a change of
+the rows, and is blind to a change of what they mean: under concept or prior drift it says that nothing happened. The
+report says so beside it.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -17,38 +18,57 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LEAST = 100  # labels below which quality is not judged
-RESAMPLES = 500
+RESAMPLES, DRAWN = 500, 10_000_000  # fewer resamples of very many rows: their interval is narrow anyway
 Floats = NDArray[np.float64]
 
 
 def measured(frame: "pd.DataFrame", profile: dict[str, Any], params: Params) -> dict[str, Any] | None:
     """Every metric with its interval on the labelled rows; None when there are too few, or of one class only."""
-    import pandas as pd
-
-    if profile["classes"]:
-        known = frame[frame["_label"].isin(profile["classes"])]
-    else:
-        known = frame.assign(_label=pd.to_numeric(frame["_label"], errors="coerce")).dropna(subset="_label")
+    known = labelled(frame, profile)
     if len(known) < LEAST or known["_label"].nunique() < 2:
         return None
     target = encode_target(known["_label"], params.data).astype(np.float64)
     ours = metrics.for_task(params.data.task, target, answers(known, params), profile["threshold"], params.value)
-    return metrics.measure(ours, len(known), RESAMPLES, params.seed)
+    resamples = min(RESAMPLES, max(100, DRAWN // len(known)))
+    return metrics.measure(ours, len(known), resamples, params.seed)
+
+
+def labelled(frame: "pd.DataFrame", profile: dict[str, Any]) -> "pd.DataFrame":
+    """The rows with a label that this target can have."""
+    import pandas as pd
+
+    if profile["classes"]:
+        return frame[frame["_label"].isin(profile["classes"])]
+    return frame.assign(_label=pd.to_numeric(frame["_label"], errors="coerce")).dropna(subset="_label")
+
+
+def slices(frame: "pd.DataFrame", profile: dict[str, Any], params: Params) -> list[dict[str, Any]]:
+    """The leading metric on the labelled rows of each category and boolean, where there are enough to tell."""
+    from perennial.pipeline.evaluate import slice_figures
+
+    known = labelled(frame, profile)
+    if known.empty:
+        return []
+    target = encode_target(known["_label"], params.data).astype(np.float64)
+    unlogged = {name: None for name in params.data.sensitive if name not in known}
+    found = slice_figures(known.assign(**unlogged), target, answers(known, params), profile, params)
+    return [row for row in found if row["figure"] and row["column"] not in unlogged]
 
 
 def expected(frame: "pd.DataFrame", profile: dict[str, Any], params: Params) -> dict[str, float]:
-    """The metrics that calibrated probabilities would have on these rows (known as CBPE); for two classes only."""
+    """The metrics of these rows if the hold-out's calibration still holds (known as CBPE); for two classes only."""
     if params.data.task != "binary" or frame.empty:
         return {}
-    probability = answers(frame, params)[:, 1]
-    flagged = probability >= profile["threshold"]
-    order = np.argsort(probability, kind="stable")
+    said, calibration = answers(frame, params)[:, 1], profile["promised"]["calibration"]
+    probability = np.interp(said, calibration["probability"], calibration["share"])
+    flagged = said >= profile["threshold"]
+    order = np.argsort(said, kind="stable")
     rising = probability[order]
     pairs = rising.sum() * (1 - rising).sum()
     figures = {
         "roc_auc": float((rising * np.cumsum(1 - rising)).sum() / pairs) if pairs else 0.5,
         "accuracy": float(np.where(flagged, probability, 1 - probability).mean()),
-        "brier": float((probability * (1 - probability)).mean()),
+        "brier": float((probability * (1 - said) ** 2 + (1 - probability) * said**2).mean()),
     }
     if params.value:
         value = params.value

@@ -22,7 +22,6 @@ from perennial.files import read_json, write_json
 from perennial.monitoring import drift, quality
 from perennial.monitoring.window import UTC, Window, read
 from perennial.params import METRICS, Params, load
-from perennial.psi import index
 from perennial.repro import METRICS_FILE
 
 if TYPE_CHECKING:
@@ -83,9 +82,10 @@ def judge(window: Window, reference: Reference, params: Params) -> Facts:
         "drifted": drifted,
         "broken": [row["feature"] for row in found if row["broken"]],
         "importance": sum(reference.importance.get(name, 0.0) for name in drifted),
-        "predictions": _predictions(frame, reference, params),
+        "predictions": drift.predictions(quality.answers(frame, params), reference.profile),
         "quality": now,
         "expected": quality.expected(frame, reference.profile, params),
+        "slices": quality.slices(frame, reference.profile, params),
         "fell": quality.fell(now, reference.metrics["metrics"], params.data.task),
     }
 
@@ -115,18 +115,6 @@ def typed(frame: "pd.DataFrame", params: Params) -> "pd.DataFrame":
     return frame
 
 
-def _predictions(frame: "pd.DataFrame", reference: Reference, params: Params) -> float:
-    """PSI of the answers against those on the hold-out, beyond chance."""
-    bins, answers = reference.profile["answers"], quality.answers(frame, params)
-    if "values" in bins:
-        now = np.bincount(answers.argmax(axis=1), minlength=len(bins["values"]))
-    else:
-        score = answers if params.data.task == "regression" else answers[:, 1]
-        now = np.bincount(np.searchsorted(bins["edges"], score), minlength=len(bins["shares"]))
-    found, chance = index(now.astype(np.float64), np.array(bins["shares"]) * reference.metrics["rows"])
-    return found - chance
-
-
 def decide(windows: list[Facts], params: Params) -> tuple[str, list[str]]:
     """The decision and its reasons, from the windows, the newest first."""
     newest = windows[0]
@@ -138,6 +126,8 @@ def decide(windows: list[Facts], params: Params) -> tuple[str, list[str]]:
     reasons = [
         f"{row['feature']} drifted: PSI {row['psi']:.3f} beyond chance" for row in newest["features"] if row["drifted"]
     ]
+    if newest["predictions"]["drifted"]:
+        reasons.append(f"the predictions drifted: PSI {newest['predictions']['psi']:.3f} beyond chance")
     if newest["fell"]:
         reasons.append(f"{next(iter(METRICS[params.data.task]))} fell below what the hold-out promised")
     sound = [[name for name in w["drifted"] if name not in w["broken"]] for w in windows]
