@@ -1,9 +1,9 @@
 """`params.yaml` as one frozen, typed object, with errors that name the line."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from perennial.contract import Contract, Section, problem
 from perennial.errors import UserError
@@ -21,6 +21,8 @@ METRICS: dict[str, dict[str, bool]] = {
 
 class Split(Section):
     holdout: float = Field(gt=0, lt=1)  # share of rows kept for the evaluation
+    # Older rows neither train nor judge. A time as the data writes it, which YAML may have read as a date or number.
+    since: Annotated[str | None, BeforeValidator(lambda time: None if time is None else str(time))] = None
 
 
 class Words(Section):
@@ -102,6 +104,8 @@ class Params(Section):
 
     @model_validator(mode="after")
     def fits_the_task(self) -> "Params":
+        if self.split.since and not self.data.time:
+            raise problem("needs data.time: without one no row is older than another", "split", "since")
         if self.value and self.data.task != "binary":
             raise problem(f"a value matrix needs a binary target, this one is {self.data.task}", "value")
         known = [*METRICS[self.data.task], *(["value_per_1000"] if self.value else [])]

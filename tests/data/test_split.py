@@ -1,7 +1,10 @@
 """Which rows judge the model."""
 
 import pandas as pd
+import pytest
 from tables import Workspace, row
+
+from perennial.errors import UserError
 
 TIMELESS = ('  time: {name: day, format: "%d/%m/%Y"}\n', "")
 NAMELESS = ("  id: house\n", "")
@@ -19,6 +22,28 @@ def test_the_newest_whole_periods_judge(workspace: Workspace) -> None:
     assert train["day"].max() < holdout["day"].min()
     assert len(holdout) == 100  # 5 of 20 days, a quarter
     assert report["split"]["by"] == "day"
+
+
+def test_what_is_older_than_since_is_left_out(workspace: Workspace) -> None:
+    workspace.csv([row(n) for n in range(400)])
+    workspace.prepare()
+    days = sorted(pd.concat(parts())["day"].unique())
+    workspace.params(edit=lambda text: text.replace("{holdout: 0.25", f"{{since: {days[4]:%d/%m/%Y}, holdout: 0.25"))
+    report = workspace.prepare()["split"]
+    train, holdout = parts()
+    assert train["day"].min() == days[4]
+    assert holdout["day"].max() == days[-1]
+    assert report["train"]["rows"] + report["holdout"]["rows"] == 320
+
+
+@pytest.mark.parametrize(
+    ("since", "problem"), [("soon", "not a time in the format"), ("01/01/2999", "no row is as new")]
+)
+def test_a_since_that_is_no_time_of_the_data_is_refused(workspace: Workspace, since: str, problem: str) -> None:
+    workspace.csv([row(n) for n in range(400)])
+    workspace.params(edit=lambda text: text.replace("{holdout: 0.25", f"{{since: {since}, holdout: 0.25"))
+    with pytest.raises(UserError, match=problem):
+        workspace.prepare()
 
 
 def test_without_a_time_a_row_never_changes_sides_when_data_grows(workspace: Workspace) -> None:

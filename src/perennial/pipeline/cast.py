@@ -32,7 +32,7 @@ def cast(cells: pd.Series, contract: Contract) -> tuple[pd.Series, pd.Series, st
     if numeric:
         values, complaint = _numbers(text), "not a number"
     elif dated and contract.time:
-        values, complaint = _dates(text, contract.time.format), f"not a date in the format {contract.time.format}"
+        values, complaint = dates(text, contract.time.format), f"not a date in the format {contract.time.format}"
     elif isinstance(spec, Boolean):
         values, complaint = text.str.lower().map(WORDS).astype("boolean"), "neither true nor false"
     else:
@@ -54,5 +54,6 @@ def _numbers(text: pd.Series) -> pd.Series:
         return pd.to_numeric(text, errors="coerce").astype("float64")
 
 
-def _dates(text: pd.Series, pattern: str) -> pd.Series:
+def dates(text: pd.Series, pattern: str) -> pd.Series:
+    """Times without a zone, in UTC; missing where a text is none."""
     return pd.to_datetime(text, format=pattern, errors="coerce", utc=True).dt.tz_localize(None).astype("datetime64[s]")

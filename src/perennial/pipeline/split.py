@@ -5,15 +5,18 @@ from typing import Any
 import pandas as pd
 from pandas.util import hash_pandas_object
 
-from perennial.contract import Contract
+from perennial.contract import Contract, Time
 from perennial.errors import UserError
 from perennial.params import Params
+from perennial.pipeline.cast import dates
 
 
 def split(frame: pd.DataFrame, params: Params, report: dict[str, Any]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Train and hold-out rows. Newest periods judge where there is a time; else a hash decides for each id,
     so that a row never changes sides when data grows."""
     contract = params.data
+    if contract.time and params.split.since:
+        frame = _recent(frame, params.split.since, contract.time)
     held = (
         _newest(frame, contract, params.split.holdout)
         if contract.time
@@ -25,6 +28,14 @@ def split(frame: pd.DataFrame, params: Params, report: dict[str, Any]) -> tuple[
         report["split"][name] = _described(part, contract)
         _refuse_useless(part, name, contract)
     return parts["train"], parts["holdout"]
+
+
+def _recent(frame: pd.DataFrame, since: str, time: Time) -> pd.DataFrame:
+    start = dates(pd.Series([since]), time.format).iloc[0]
+    if not start <= frame[time.name].max():
+        problem = "no row is as new" if pd.notna(start) else f"not a time in the format {time.format}"
+        raise UserError(f"split.since: {since}: {problem}", "write it in params.yaml as the data writes its times")
+    return frame[frame[time.name] >= start].reset_index(drop=True)
 
 
 def _newest(frame: pd.DataFrame, contract: Contract, share: float) -> "pd.Series[bool]":
