@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from perennial import github
+from perennial import cml, github
 from perennial.errors import UserError
 from perennial.git import found, git
 from perennial.github import api, pages
@@ -44,6 +44,13 @@ def propose(proposal: Proposal) -> dict[str, Any] | None:
     if not _pushed(proposal.branch, commit):
         push(f"+{commit}:refs/heads/{proposal.branch}")
     return _open(proposal)
+
+
+def base_branch() -> str:
+    """The default branch, as it is at the origin now."""
+    base = os.environ.get("BASE_BRANCH") or (found("rev-parse", "--abbrev-ref", "origin/HEAD") or "origin/main")[7:]
+    fetch(base)
+    return base
 
 
 def fetch(branch: str) -> None:
@@ -101,8 +108,11 @@ def _pushed(branch: str, commit: str) -> bool:
 def _open(proposal: Proposal) -> dict[str, Any]:
     repository = github.repository()
     head = f"{repository.split('/')[0]}:{proposal.branch}"
-    standing = list(pages(f"/repos/{repository}/pulls?state=open&head={head}&base={proposal.base}"))
+    listed = f"/repos/{repository}/pulls?state=open&head={head}&base={proposal.base}"
+    standing = list(pages(listed))
     words = {"title": proposal.title, "body": proposal.body}
+    if not standing and _opened_by_cml(proposal):
+        standing = list(pages(listed))
     if not standing:
         answer = api("POST", f"/repos/{repository}/pulls", words | {"head": proposal.branch, "base": proposal.base})
     elif {key: standing[0][key] for key in words} == words:
@@ -110,3 +120,17 @@ def _open(proposal: Proposal) -> dict[str, Any]:
     else:
         answer = api("PATCH", f"/repos/{repository}/pulls/{standing[0]['number']}", words)
     return dict(answer)
+
+
+def _opened_by_cml(proposal: Proposal) -> bool:
+    """Whether `cml pr create` did it. It finds the branch pushed, and opens the pull request of it; in a clone, for it
+    leaves the token in the configuration of the repository it runs in."""
+    if not cml.program():
+        return False
+    with tempfile.TemporaryDirectory() as home:
+        clone = Path(home) / "clone"
+        git("clone", "--quiet", "--shared", "--no-checkout", ".", str(clone))
+        git("-C", str(clone), "remote", "set-url", "origin", git("remote", "get-url", "origin"))
+        words = [f"--branch={proposal.branch}", f"--target-branch={proposal.base}"]
+        words += [f"--title={proposal.title}", f"--body={proposal.body}"]
+        return cml.ran(Path(home), clone, "pr", "create", *words)

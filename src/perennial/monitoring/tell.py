@@ -1,4 +1,7 @@
-"""Say what the watch decided: in the run's summary, and in one standing issue, closed when all is quiet."""
+"""Say what the watch decided: in the run's summary and output, and in one standing issue, closed when all is quiet.
+
+Lasting drift has a pull request instead of an issue (`retrain`); an issue that stands is renewed all the same.
+"""
 
 import os
 from pathlib import Path
@@ -17,7 +20,7 @@ MEANING = {
     "quiet": "Production looks like training.",
     "watch": "Something moved, once or where it does not matter. Nothing to do yet.",
     "data-quality": "The data is broken, not the world: mend its source. A model must not learn from it.",
-    "retrain": "The world has moved, and it lasts: add the newest labelled rows to the raw data, open a pull request.",
+    "retrain": "The world has moved, and it lasts: a model that learns from the newest labelled rows is due.",
 }
 UNCONNECTED = """\
 ## No production to watch yet
@@ -32,19 +35,25 @@ def tell(facts: dict[str, Any] | None) -> None:
     text = render(facts) if facts else UNCONNECTED
     with atomic(REPORT) as path:
         path.write_text(text, encoding="utf-8")
-    summary = os.environ.get("GITHUB_STEP_SUMMARY")
-    if summary:
-        with open(summary, "a", encoding="utf-8") as file:
-            file.write(text)
+    decision = facts["decision"] if facts else "quiet"
+    for name, told in (("GITHUB_STEP_SUMMARY", text), ("GITHUB_OUTPUT", f"decision={decision}\n")):
+        if path_of := os.environ.get(name):
+            with open(path_of, "a", encoding="utf-8") as file:
+                file.write(told)
     repository = os.environ.get("GITHUB_REPOSITORY")
     if facts and repository and os.environ.get("GITHUB_TOKEN"):
-        standing_issue(repository, facts["decision"], text)
+        standing_issue(repository, decision, text, make=decision != "retrain")
 
 
-def standing_issue(repository: str, decision: str, text: str) -> None:
-    """One open issue while something is wrong; none while all is quiet."""
+def standing(repository: str) -> Any:
+    """The open issue; None when all was quiet."""
     listed = pages(f"/repos/{repository}/issues?state=open&labels={LABEL}")
-    issue = next((entry for entry in listed if "pull_request" not in entry), None)
+    return next((entry for entry in listed if "pull_request" not in entry), None)
+
+
+def standing_issue(repository: str, decision: str, text: str, make: bool = True) -> None:
+    """One open issue while something is wrong, none while all is quiet; without `make` it is only renewed."""
+    issue = standing(repository)
     words = {"title": f"Production: {decision}", "body": text}
     if decision == "quiet":
         if issue:
@@ -52,6 +61,8 @@ def standing_issue(repository: str, decision: str, text: str) -> None:
             api("PATCH", f"/repos/{repository}/issues/{issue['number']}", {"state": "closed"})
             out.print(f"Closed #{issue['number']}.")
     elif issue is None:
+        if not make:
+            return
         made = api("POST", f"/repos/{repository}/issues", words | {"labels": [LABEL]})
         out.print(f"Opened {made['html_url']}", soft_wrap=True)
     elif {key: issue[key] for key in words} != words:
@@ -75,6 +86,8 @@ def render(facts: dict[str, Any]) -> str:
         ]
         rows = table(["feature, what matters most first", "shift (PSI):", "p:", "missing:", "unlisted:"], cells)
         lines += fold("The last window, feature by feature", rows)
+    if facts["learnt"]:
+        lines += ["", f"Only what came after {facts['learnt'][:16]} counts: the model has learnt from the rest."]
     return "\n".join([*lines, "", f"Model {code(facts['model'][:12])}."]) + "\n"
 
 

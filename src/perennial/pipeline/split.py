@@ -31,11 +31,12 @@ def split(frame: pd.DataFrame, params: Params, report: dict[str, Any]) -> tuple[
 
 
 def _recent(frame: pd.DataFrame, since: str, time: Time) -> pd.DataFrame:
-    start = dates(pd.Series([since]), time.format).iloc[0]
+    start: pd.Timestamp = dates(pd.Series([since]), time.format).iloc[0]
     if not start <= frame[time.name].max():
         problem = "no row is as new" if pd.notna(start) else f"not a time in the format {time.format}"
         raise UserError(f"split.since: {since}: {problem}", "write it in params.yaml as the data writes its times")
-    return frame[frame[time.name] >= start].reset_index(drop=True)
+    kept: pd.DataFrame = frame[frame[time.name] >= start].reset_index(drop=True)
+    return kept
 
 
 def _newest(frame: pd.DataFrame, contract: Contract, share: float) -> "pd.Series[bool]":

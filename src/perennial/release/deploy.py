@@ -7,7 +7,7 @@ from perennial import github
 from perennial.console import out
 from perennial.errors import UserError
 from perennial.git import found
-from perennial.pulls import Proposal, fetch, propose
+from perennial.pulls import Proposal, base_branch, propose
 from perennial.release import desired
 from perennial.release.desired import Deployed
 from perennial.release.evidence import evidence
@@ -21,7 +21,7 @@ def to_staging(image: dict[str, Any]) -> None:
     if newest and wanted.number and newest > wanted.number:
         out.print(f"{newest} is newer than {wanted.version}: not proposed for staging.")
         return
-    base = _base()
+    base = base_branch()
     here = desired.read("staging", f"origin/{base}")
     if here and here.number and wanted.number and here.number > wanted.number:
         raise UserError(
@@ -38,7 +38,7 @@ def promote() -> None:
     Raises:
         UserError: when staging runs nothing, or something older than production.
     """
-    base = _base()
+    base = base_branch()
     wanted, here = (desired.read(name, f"origin/{base}") for name in ("staging", "production"))
     if wanted is None:
         raise UserError("nothing is deployed to staging", "merge a release's pull request first")
@@ -64,7 +64,7 @@ def rollback(to: str, environment: str) -> None:
     Raises:
         UserError: for a version that was never released, or that runs there now.
     """
-    version, base = parse(to), _base()
+    version, base = parse(to), base_branch()
     told, here = facts(version), desired.read(environment, f"origin/{base}")
     name, _, digest = told["image"].partition("@")
     wanted = Deployed(name, digest, str(version), told["commit"])
@@ -92,16 +92,9 @@ def require_merged(commit: str) -> None:
     Raises:
         UserError: for any other commit.
     """
-    base = _base()
+    base = base_branch()
     if found("merge-base", "--is-ancestor", commit, f"origin/{base}") is None:
         raise UserError(f"{commit[:8]} is not on {base}", "merge it first: only what was reviewed is released")
-
-
-def _base() -> str:
-    """The default branch, as it is at the origin now."""
-    base = os.environ.get("BASE_BRANCH") or (found("rev-parse", "--abbrev-ref", "origin/HEAD") or "origin/main")[7:]
-    fetch(base)
-    return base
 
 
 def _refuse_unknown(wanted: Deployed) -> None:

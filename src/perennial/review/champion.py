@@ -3,11 +3,6 @@
 import hashlib
 import json
 import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,11 +10,11 @@ from typing import Any, Literal
 from perennial.console import out
 from perennial.errors import UserError
 from perennial.git import found, git, yaml_at
-from perennial.repro import environment, repository
+from perennial.repro import repository
 from perennial.verify import locked_outputs
+from perennial.worktree import perennial, said, worktree
 
 MODEL, PROFILE = "models/model.onnx", "models/profile.json"
-REQUIREMENTS = "requirements/pipeline.txt"
 
 
 @dataclass(frozen=True)
@@ -122,36 +117,10 @@ def _rebuilt(commit: str, wanted: dict[str, str]) -> Champion:
         UserError: when the pipeline of that commit fails.
     """
     out.print(f"Building the champion again from commit {commit[:8]} (it is in no cache)")
-    with _worktree(commit) as tree:
-        same_packages = found("show", f"{commit}:{REQUIREMENTS}") == _here(REQUIREMENTS)
-        command = [sys.executable, "-m", "perennial", "run"] if same_packages else ["make", "run"]
-        variables = {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL")}
-        variables |= environment() | {"PYTHONPATH": str(tree / "src")}
-        done = subprocess.run(command, cwd=tree, env=variables, capture_output=True, text=True)
+    with worktree(commit) as tree:
+        done = perennial(tree, "run")
         if done.returncode:
-            said = (done.stderr or done.stdout).strip().splitlines()[-8:]
-            raise UserError(
-                f"the model of commit {commit[:8]} is in no cache and could not be built again:\n  " + "\n  ".join(said)
-            )
+            problem = f"the model of commit {commit[:8]} is in no cache and could not be built again"
+            raise UserError(f"{problem}:\n  {said(done)}")
         files = {name: (tree / name).read_bytes() for name in (MODEL, PROFILE)}
     return _champion(commit, "rebuilt", files, all(_md5(files[name]) == wanted[name] for name in files))
-
-
-def _here(name: str) -> str:
-    return Path(name).read_text(encoding="utf-8").rstrip("\n")
-
-
-@contextmanager
-def _worktree(commit: str) -> Iterator[Path]:
-    """The commit's files in a folder of their own, which shares this repository's DVC cache."""
-    with tempfile.TemporaryDirectory(prefix="perennial-") as folder:
-        tree = Path(folder) / "champion"
-        git("worktree", "add", "--quiet", "--detach", str(tree), commit)
-        try:
-            with repository() as repo:
-                cache = repo.cache.local.path
-            (tree / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {cache}\n", encoding="utf-8")
-            yield tree
-        finally:
-            found("worktree", "remove", "--force", str(tree))
-            found("worktree", "prune")

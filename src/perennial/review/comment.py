@@ -10,8 +10,6 @@ import io
 import json
 import os
 import re
-import shutil
-import subprocess
 import sys
 import tempfile
 import zipfile
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from perennial import cml
 from perennial.github import ATTEMPTS, RefusedError, UnreachableError, api, download, pages, wait
 
 AUTHOR = "github-actions[bot]"  # whose token comment.yml has
@@ -33,6 +32,7 @@ PLAIN = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # what zipfile unpacks piece
 JUDGES = (  # what a verdict comes from
     ".github/", "Makefile", "requirements/", "scripts/", "src/perennial/review/", "src/perennial/pipeline/evaluate.py",
     "src/perennial/pipeline/metrics.py", "src/perennial/params.py", "src/perennial/verify.py", "src/perennial/repro.py",
+    "src/perennial/worktree.py",
 )  # fmt: skip
 WATERMARK = re.compile(rf'!\[\]\(https://cml\.dev/watermark\.png#[0-9a-fA-F]+ "CML watermark {TITLE}"\)')
 TAG = re.compile(r"<(?=[a-zA-Z/!?])(?!/?(?:details|summary|b|br|sub)>)")  # any but those
@@ -155,8 +155,7 @@ def post(repository: str, pull: int, body: str, sha: str) -> str:
     """Write or renew the one comment, with CML where it is and would find the right one; its address."""
     comments = list(pages(f"/repos/{repository}/issues/{pull}/comments"))
     ours, first = standing(comments), [c for c in comments[:FIRST_PAGE] if WATERMARK.search(c["body"] or "")]
-    cml = os.environ.get("CML_BIN") or shutil.which("cml")
-    if cml and (first[-1] if first else None) == ours and post_with_cml(cml, repository, pull, body):
+    if cml.program() and (first[-1] if first else None) == ours and post_with_cml(pull, body):
         return f"Posted with CML on #{pull}."
     marked = {"body": f'{body}\n\n![](https://cml.dev/watermark.png#{sha} "CML watermark {TITLE}")'}
     for attempt in range(ATTEMPTS):
@@ -180,23 +179,13 @@ def standing(comments: list[Any]) -> Any:
     return found[-1] if found else None
 
 
-def post_with_cml(cml: str, repository: str, pull: int, body: str) -> bool:
-    """Whether `cml comment update` did it. It gets a home of its own, for it writes to git's global configuration."""
-    server = os.environ.get("GITHUB_SERVER_URL", "https://github.com")
+def post_with_cml(pull: int, body: str) -> bool:
+    """Whether `cml comment update` did it."""
     with tempfile.TemporaryDirectory() as home:
         file = Path(home) / "body.md"
         file.write_text(body, encoding="utf-8")
-        command = [str(Path(cml).resolve()), "comment", "update", "--publish=false", f"--repo={server}/{repository}"]
-        command += [f"--target=pr/{pull}", f"--watermark-title={TITLE}", str(file)]
-        environment = os.environ | {"HOME": home, "ITERATIVE_DO_NOT_TRACK": "1"}
-        try:
-            done = subprocess.run(command, env=environment, cwd=home, timeout=120, check=False)
-        except (OSError, subprocess.TimeoutExpired) as error:
-            print(f"::warning::CML did not post ({error}); posting without it.")
-            return False
-    if done.returncode:
-        print(f"::warning::CML ended with {done.returncode}; posting without it.")
-    return done.returncode == 0
+        words = ["comment", "update", "--publish=false", f"--target=pr/{pull}", f"--watermark-title={TITLE}", str(file)]
+        return cml.ran(Path(home), Path(home), *words)
 
 
 if __name__ == "__main__":
