@@ -182,6 +182,38 @@ def test_each_bound_can_be_moved(bounds: Bounds, ill: Traffic) -> None:
     assert trouble(HEALTHY, ill, bounds) == ""
 
 
+def labelled(labels: float, loss: float, spread: float = 0.2) -> Traffic:
+    return replace(group(), labels=labels, loss=loss, spread=spread)
+
+
+PRICES = {("yes", "yes"): 24.5, ("yes", "no"): -8.0, ("no", "yes"): 0.0, ("no", "no"): 0.0}
+
+
+def priced(hits: float, alarms: float, misses: float, quiet: float) -> Traffic:
+    outcomes = dict(zip(PRICES, (hits, alarms, misses, quiet), strict=True))
+    return replace(group(), outcomes=outcomes, prices=PRICES)
+
+
+def test_what_labels_tell_of_it_counts_where_there_are_enough() -> None:
+    usual = labelled(400, 60)  # a mean loss of 0.15
+    assert trouble(usual, labelled(400, 66), Bounds()) == ""  # 0.165, within chance
+    assert trouble(usual, labelled(400, 20), Bounds()) == ""
+    assert trouble(usual, labelled(99, 60), Bounds()) == ""
+    assert trouble(labelled(99, 6), labelled(400, 100), Bounds()) == ""
+    told = trouble(usual, labelled(400, 100), Bounds())
+    assert told == "the loss of its answers is 0.25, of the champion's 0.15, by 400 labels"
+
+
+def test_where_outcomes_have_a_price_money_counts() -> None:
+    usual, worse = priced(100, 60, 20, 220), priced(40, 120, 80, 160)
+    mean, variance, rows = usual.cost()
+    worth = np.repeat([24.5, -8, 0, 0], [100, 60, 20, 220])
+    assert (mean, variance, rows) == (pytest.approx(-worth.mean()), pytest.approx(worth.var()), 400)
+    assert trouble(usual, priced(95, 62, 25, 218), Bounds()) == ""
+    told = trouble(usual, worse, Bounds())
+    assert told == "an answer of its is worth 0.05, of the champion's 4.92, by 400 labels"
+
+
 def test_of_the_answers_to_a_few_requests_nothing_is_said() -> None:
     worst = group(FEW - 1, errors=FEW - 1, p95=2.0, lost=9, bins=moved(1))
     assert trouble(HEALTHY, worst, Bounds()) == ""

@@ -35,6 +35,7 @@ split_clients shadow$request_id $shadow {{
     {shadow};
 }}
 """
+LABELLED = 100  # labels of each before which their worth is not compared
 FEW = 20  # requests before which nothing is said
 SURE = NormalDist().inv_cdf(0.99)  # beyond chance: there are several looks at a step
 
@@ -184,10 +185,22 @@ def trouble(champion: Traffic, challenger: Traffic, bounds: Bounds) -> str:
         return f"95 % of its answers take up to {1000 * slow:.0f} ms, the champion's {1000 * usual:.0f} ms"
     if challenger.lost:
         return f"{challenger.lost:.0f} of its rows were not logged"
+    if worse := _worse(champion, challenger):
+        return worse
     moved, chance = shift(champion, challenger)
     if moved - 3 * chance > bounds.shift:  # three times the mean: one look in a thousand, of ten bins
         return f"its predictions are spread differently: PSI {moved:.2f}"
     return ""
+
+
+def _worse(champion: Traffic, challenger: Traffic) -> str:
+    """Whether its answers turn out worse, by the labels that came; money counts where outcomes have a price."""
+    (usual, usual_variance, known), (cost, variance, labelled) = champion.cost(), challenger.cost()
+    if min(known, labelled) < LABELLED or cost - usual <= SURE * (usual_variance / known + variance / labelled) ** 0.5:
+        return ""
+    if challenger.prices:
+        return f"an answer of its is worth {-cost:.3g}, of the champion's {-usual:.3g}, by {labelled:.0f} labels"
+    return f"the loss of its answers is {cost:.3g}, of the champion's {usual:.3g}, by {labelled:.0f} labels"
 
 
 def _figures(champion: Traffic, challenger: Traffic) -> dict[str, Any]:

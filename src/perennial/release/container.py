@@ -164,6 +164,8 @@ def _wait(url: str, process: "subprocess.Popen[str]") -> None:
 def registry_digest(reference: str) -> str | None:
     """The digest that a tag has in its registry, None when there is no such tag.
 
+    Some registries say `denied` of a name that nobody has pushed to yet; whoever may not push is told so by the push.
+
     Raises:
         UserError: when the registry does not answer.
     """
@@ -172,7 +174,7 @@ def registry_digest(reference: str) -> str | None:
     )
     if done.returncode == 0:
         return done.stdout.strip()
-    if "manifest unknown" in done.stderr or "not found" in done.stderr or "name unknown" in done.stderr:
+    if any(word in done.stderr for word in ("manifest unknown", "not found", "name unknown", "denied")):
         return None
     raise UserError(
         f"{reference}: {done.stderr.strip().splitlines()[-1]}", "is the registry there, and are you logged in?"

@@ -14,6 +14,12 @@ ASKED = {  # OF is the environment
     "seconds for 99 %": f"histogram_quantile(0.99, sum by (le) (increase(model_request_seconds_bucket{{OF}}[{SPAN}])))",
     "rows answered but not logged": f"sum(increase(model_log_lost_rows_total{{OF}}[{SPAN}]))",
     "labels received": f"sum(increase(model_feedback_total{{OF}}[{SPAN}]))",
+    "loss of a labelled answer": f"sum(increase(model_label_loss_total{{OF}}[{SPAN}]))"
+    f" / sum(increase(model_labels_total{{OF}}[{SPAN}]))",
+    "the same on the hold-out": "max(model_ref_loss_mean{OF})",
+    "worth of 1,000 labelled answers": f"1000 * sum(sum by (predicted, actual) (increase(model_outcomes_total{{OF}}"
+    f"[{SPAN}])) * on (predicted, actual) max by (predicted, actual) (model_outcome_value{{OF}}))"
+    f" / sum(increase(model_outcomes_total{{OF}}[{SPAN}]))",
     "largest shift of a feature beyond chance (PSI)": "max(feature:psi_excess:w{OF})",
 }
 

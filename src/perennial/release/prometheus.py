@@ -5,7 +5,7 @@ import json
 import os
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,8 @@ import numpy as np
 from perennial.errors import UserError
 from perennial.psi import index
 
-COUNTERS = ("requests", "errors", "rows", "lost", "started")
+COUNTERS = ("requests", "errors", "rows", "lost", "started", "labels", "loss")
+TABLES = ("seconds", "bins", "outcomes")  # counters too, by a label
 
 
 @dataclass(frozen=True)
@@ -25,12 +26,27 @@ class Traffic:
     rows: float = 0.0
     lost: float = 0.0  # answered and not logged
     started: float = 0.0  # workers that began
-    seconds: dict[float, float] = field(default_factory=dict)  # upper bound -> requests up to it
-    bins: dict[str, float] = field(default_factory=dict)  # of the prediction
+    seconds: dict[Any, float] = field(default_factory=dict)  # upper bound -> requests up to it
+    bins: dict[Any, float] = field(default_factory=dict)  # of the prediction
+    labels: float = 0.0  # of its model's answers, wherever they were sent
+    loss: float = 0.0  # of these answers, added up
+    spread: float = 0.0  # of the loss of one, on the hold-out (standard deviation)
+    outcomes: dict[Any, float] = field(default_factory=dict)  # (predicted, actual) -> labels
+    prices: dict[Any, float] = field(default_factory=dict)  # (predicted, actual) -> what one is worth
 
     @property
     def error_rate(self) -> float:
         return self.errors / self.requests if self.requests else 0.0
+
+    def cost(self) -> tuple[float, float, float]:
+        """What a labelled answer cost (its worth, negated, where outcomes have a price; else its loss): mean, variance
+        of one, and how many there were."""
+        if not self.prices:
+            return self.loss / max(self.labels, 1.0), self.spread**2, self.labels
+        counted = np.array([self.outcomes.get(pair, 0.0) for pair in self.prices])
+        price, rows = -np.array(list(self.prices.values())), float(counted.sum())
+        mean = float(counted @ price) / max(rows, 1.0)
+        return mean, float(counted @ (price - mean) ** 2) / max(rows, 1.0), rows
 
     def within(self, limit: float) -> float:
         """The share of the requests that was answered in so many seconds: the inverse of `quantile`."""
@@ -80,6 +96,7 @@ def totals(selector: str) -> Traffic:
         return {row["metric"].get(label, ""): float(row["value"][1]) for row in rows}
 
     predict = ',route="predict"'  # a scrape and a probe are requests too
+    version = next(iter(by("model_info", "version")), "")  # a label is counted where it is sent, under this
     codes = by("model_requests_total", "code", predict)
     return Traffic(
         requests=sum(codes.values()),
@@ -87,23 +104,39 @@ def totals(selector: str) -> Traffic:
         rows=sum(by("model_rows_total", "").values()),
         lost=sum(by("model_log_lost_rows_total", "").values()),
         started=sum(by("model_workers_started_total", "").values()),
+        labels=_one(f'sum(model_labels_total{{version="{version}"}})'),
+        loss=_one(f'sum(model_label_loss_total{{version="{version}"}})'),
+        spread=_one(f"max(model_ref_loss_std{{{selector}}})"),
+        outcomes=_pairs(f'sum by (predicted, actual) (model_outcomes_total{{version="{version}"}})'),
+        prices=_pairs(f"max by (predicted, actual) (model_outcome_value{{{selector}}})"),
         seconds={float(le): count for le, count in by("model_request_seconds_bucket", "le", predict).items()},
         bins=by("model_prediction_bin_total", "bin"),
     )
 
 
+def _one(expression: str) -> float:
+    found = query(expression)
+    return float(found[0]["value"][1]) if found else 0.0
+
+
+def _pairs(expression: str) -> dict[Any, float]:
+    return {
+        (row["metric"].get("predicted", ""), row["metric"].get("actual", "")): float(row["value"][1])
+        for row in query(expression)
+    }
+
+
 def between(before: Traffic, after: Traffic) -> Traffic:
     """What was added. Where a counter fell, all of them began again, and all of `after` is new."""
     pairs = [(getattr(before, name), getattr(after, name)) for name in COUNTERS]
-    pairs += [(count, after.seconds.get(bound, 0.0)) for bound, count in before.seconds.items()]
-    pairs += [(count, after.bins.get(name, 0.0)) for name, count in before.bins.items()]
+    tables = [(getattr(before, name), getattr(after, name)) for name in TABLES]
+    pairs += [(count, new.get(key, 0.0)) for old, new in tables for key, count in old.items()]
     if any(new < old for old, new in pairs):
         return after
-    return Traffic(
-        **{name: getattr(after, name) - getattr(before, name) for name in COUNTERS},
-        seconds={bound: count - before.seconds.get(bound, 0.0) for bound, count in after.seconds.items()},
-        bins={name: count - before.bins.get(name, 0.0) for name, count in after.bins.items()},
-    )
+    added: dict[str, Any] = {name: getattr(after, name) - getattr(before, name) for name in COUNTERS}
+    for name, (old, new) in zip(TABLES, tables, strict=True):
+        added[name] = {key: count - old.get(key, 0.0) for key, count in new.items()}
+    return replace(after, **added)
 
 
 def shift(one: Traffic, other: Traffic) -> tuple[float, float]:
