@@ -88,8 +88,17 @@ drift: $(VENV)/.pipeline $(VENV)/.serve ## Judge the last windows of PREDICTION_
 watch: $(VENV)/.pipeline $(VENV)/.serve ## Drift, told in the run's summary and one standing issue (called by drift.yml)
 	@perennial watch
 
+evidently: .venv-monitor/.monitor ## Draw the last window of PREDICTION_STORE with Evidently (1 GB, an environment of its own); decides nothing
+	@.venv-monitor/bin/perennial evidently $(ARGS)
+
+retrain: $(VENV)/.pipeline $(VENV)/.serve ## Propose a model trained on the newest labelled rows, if the last drift said so
+	@CML_BIN=$${CML_BIN:-$(wildcard .cml/cml)} perennial retrain
+
 trace: $(VENV)/.pipeline ## Print what is behind a prediction: ID=<prediction id>, or TRACE=<digest, version or commit>
 	@perennial trace "$${ID:-$${TRACE:?say what to trace: make trace ID=<prediction id>}}"
+
+loop: $(VENV)/.pipeline $(VENV)/.serve ## Play three months of it: serve, drift, alarm, pull request, merge, recovery (minutes, offline)
+	@perennial loop
 
 simulate: $(VENV)/.pipeline ## Write the built-in data again (ARGS="--months 3 --drift covariate …")
 	@perennial simulate $(ARGS)
@@ -104,9 +113,12 @@ lock: $(VENV)/.dev ## Resolve requirements/*.txt again from pyproject.toml
 	@scripts/lock
 
 clean: ## Remove the virtual environment and every cache
-	rm -rf $(VENV) .dvc/cache .dvc/tmp .mypy_cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) .venv-monitor .dvc/cache .dvc/tmp .mypy_cache .pytest_cache .ruff_cache
 
 $(VENV)/.%: requirements/%.txt pyproject.toml
 	@scripts/install $*
 
-.PHONY: help setup serve score image gate report review pr comment cml release-plan release-image release promote rollback verify-image drift watch canary trace run test test-service test-e2e lint format verify reproduce simulate track-data benchmark lock clean
+.venv-monitor/.monitor: requirements/monitor.txt pyproject.toml
+	@scripts/install monitor .venv-monitor
+
+.PHONY: help setup serve score image gate report review pr comment cml release-plan release-image release promote rollback verify-image drift watch evidently retrain canary trace run test test-service test-e2e lint format verify reproduce loop simulate track-data benchmark lock clean

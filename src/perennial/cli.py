@@ -3,6 +3,7 @@
 Each verb is a line or two over the module that does the work, and `make <verb>` calls it.
 """
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -178,12 +179,13 @@ def canary(
     seconds: Annotated[float, typer.Option(min=0, help="Of a step, at least")] = 120,
     requests: Annotated[int, typer.Option(min=1, help="Of the challenger in a step, at least")] = 500,
     interval: Annotated[float, typer.Option(min=0.1, help="Seconds between two looks")] = 5,
+    patience: Annotated[float, typer.Option(min=0, help="Seconds after which a step with fewer is given up")] = 1800,
     shadow: Annotated[bool, typer.Option("--shadow", help="The challenger sees all and answers nobody")] = False,
 ) -> None:
     """Give the challenger a growing share of the traffic, and none when it does worse than the champion."""
     from perennial.release import canary as trial
 
-    course = trial.Course(trial.steps_of(steps), seconds, requests, interval=interval)
+    course = trial.Course(trial.steps_of(steps), seconds, requests, patience, interval)
     good = trial.canary(nginx, reload or trial.RELOAD, course, trial.Bounds(), shadow)
     raise typer.Exit(0 if good else 1)
 
@@ -194,15 +196,53 @@ def drift(
     until: Annotated[str, typer.Option(help="The end of the last window, ISO 8601; now, if not given")] = "",
 ) -> None:
     """Look at the last three windows of production and decide: quiet, watch, data-quality or retrain."""
-    from datetime import UTC, datetime
-
     from perennial.monitoring import watch
 
+    watch.show(watch.watch(store or "logs/store", _moment(until)))
+
+
+@app.command()
+def evidently(
+    store: Annotated[str, typer.Option(envvar="PREDICTION_STORE", help="Where the service ships its log")] = "",
+    until: Annotated[str, typer.Option(help="The end of the window, ISO 8601; now, if not given")] = "",
+) -> None:
+    """Draw the last window with Evidently: a second look that decides nothing (`make evidently` has it installed)."""
+    from perennial.monitoring import evidently_report
+
+    evidently_report.write(store or "logs/store", _moment(until))
+
+
+def _moment(text: str, option: str = "--until") -> datetime | None:
+    """The time, in UTC where it does not say."""
     try:
-        end = datetime.fromisoformat(until) if until else None
+        time = datetime.fromisoformat(text) if text else None
     except ValueError:
-        raise UserError(f"--until {until}: no time in ISO 8601", "write it as 2026-03-31T00:00, in UTC") from None
-    watch.show(watch.watch(store or "logs/store", end.replace(tzinfo=end.tzinfo or UTC) if end else None))
+        raise UserError(f"{option} {text}: no time in ISO 8601", "write it as 2026-03-31T00:00, in UTC") from None
+    return time.replace(tzinfo=time.tzinfo or UTC) if time else None
+
+
+@app.command()
+def window(
+    store: Annotated[str, typer.Option(envvar="PREDICTION_STORE", help="Where the service ships its log")] = "",
+    since: Annotated[str, typer.Option(help="ISO 8601; 30 days before its end, if not given")] = "",
+    until: Annotated[str, typer.Option(help="ISO 8601; now, if not given")] = "",
+    rows: Annotated[int | None, typer.Option(min=1, help="Only the newest so many")] = None,
+    out: Annotated[Path | None, typer.Option(help="CSV or Parquet file to write the rows and labels to")] = None,
+) -> None:
+    """Say what the log holds of a span of time: rows, labels, versions, and what could not be read."""
+    from perennial.monitoring import coverage
+
+    end = _moment(until) or datetime.now(UTC)
+    begin = _moment(since, "--since") or end - timedelta(days=30)
+    coverage.window(store or "logs/store", begin, end, rows, out)
+
+
+@app.command()
+def retrain() -> None:
+    """Propose a model trained on the newest labelled rows, if the last `drift` said so (called by drift.yml)."""
+    from perennial.monitoring import retrain as training
+
+    training.retrain()
 
 
 @app.command()
@@ -217,6 +257,14 @@ def watch(
     tell.tell(facts)
     if facts:
         windows.show(facts)
+
+
+@app.command()
+def loop() -> None:
+    """Play a model's life on the built-in data: serve, drift, alarm, pull request, merge, recovery (some minutes)."""
+    from perennial.rehearsal import loop as story
+
+    story.loop()
 
 
 @app.command()

@@ -1,7 +1,7 @@
-"""What to learn from after the world has moved: all that is known, or what was seen since.
+"""What to learn from after the world has moved: all that is known, or what was seen since it showed.
 
-Where rows have a time both are tried, and judged by the same rows, the newest of the new ones, from which neither has
-learnt. More rows help while only the customers changed; old ones mislead once they mean something else.
+Where rows have a time all of these are tried, and judged by the same rows, the newest of the new ones, from which none
+has learnt. More rows help while only the customers changed; old ones mislead once they mean something else.
 """
 
 import datetime
@@ -17,86 +17,99 @@ from perennial.monitoring import batch
 from perennial.params import METRICS, Params, load
 from perennial.worktree import perennial, said
 
-JUDGES = 0.3  # share of the new rows
-FEWEST = 1000  # rows without which the new world alone is not tried
+JUDGES, MOST = 0.3, 2000  # share of the rows of the newest two windows, and no more than that
+FEWEST = 1000  # rows to learn from, without which what was seen since is not tried
 Facts = dict[str, Any]
 
 
-def train(tree: Path, note: Facts, evidence: datetime.datetime) -> Facts:
-    """Train in the tree and leave the better candidate there; which one, and what was tried.
+def train(tree: Path, note: Facts, starts: list[datetime.datetime]) -> Facts:
+    """Train in the tree and leave the best candidate there; which one, and what was tried.
+
+    Args:
+        starts: of the windows that show the new world and of their second halves, the oldest first.
 
     Raises:
         UserError: when the pipeline fails, or the new rows are all of one time, so that none can judge.
     """
     params = load(tree / "params.yaml")
     if not params.data.time:
-        return {"kept": "all", "tried": [_run(tree, "all", params, {})]}
-    fresh, since = _fresh(tree, note, evidence, params)
+        return {"kept": "all rows", "tried": [_run(tree, "all rows", params, {})]}
+    judges = min(MOST, round(JUDGES * _fresh(tree, note, starts[-4:][0], params)))
     known = read_json(tree / "reports/data.json")["split"]
     rows = known["train"]["rows"] + known["holdout"]["rows"] + note["rows"]
-    tried = [_run(tree, "all", params, {"holdout": JUDGES * fresh / rows})]
-    before = (tree / "params.yaml").read_text(encoding="utf-8")
-    if fresh >= FEWEST and since != params.split.since:
-        recent = {"holdout": JUDGES * fresh / _since(tree, since, params), "since": since}
-        try:
-            tried.append(_run(tree, "recent", params, recent))
-        except UserError as error:
-            tried.append({"name": "recent", "failed": str(error)})
-        if not _better(tried[1], tried[0], params):
-            (tree / "params.yaml").write_text(before, encoding="utf-8")
-            _pipeline(tree)  # from the run cache
-            return {"kept": "all", "tried": tried}
-    return {"kept": tried[-1]["name"], "tried": tried}
+    tried = [_run(tree, "all rows", params, {"holdout": judges / rows})]
+    settings = [(tree / "params.yaml").read_text(encoding="utf-8")]
+    times = _times(tree, params)
+    for since in dict.fromkeys(batch.written(start, params.data) for start in starts):
+        left = int((times >= _moment(since, params)).sum())
+        if left - judges >= FEWEST and since != params.split.since:
+            tried.append(_run(tree, f"since {since}", params, {"holdout": judges / left, "since": since}))
+            settings.append((tree / "params.yaml").read_text(encoding="utf-8"))
+    best = _best(tried, params)
+    (tree / "params.yaml").write_text(settings[best], encoding="utf-8")
+    _pipeline(tree)  # from the run cache
+    return {"kept": tried[best]["name"], "tried": tried}
 
 
-def _fresh(tree: Path, note: Facts, evidence: datetime.datetime, params: Params) -> tuple[int, str]:
-    """How many of the new rows show the new world, and the time from which it was seen, as the data writes it."""
-    from perennial.pipeline.cast import dates
-    from perennial.pipeline.read import read_chunks
-
-    contract = params.data
-    assert contract.time
-    since = batch.written(evidence, contract)
-    import pandas as pd
-
-    times = pd.concat(c.frame for c in read_chunks(tree / note["file"], contract, [contract.time.name]))
-    recent = times[times[contract.time.name] >= dates(pd.Series([since]), contract.time.format).iloc[0]]
-    if recent[contract.time.name].nunique() < 2:
-        problem = f"the new rows all have the same {contract.time.name}: none can learn while others judge"
-        raise UserError(problem, "wait for another period, or write finer times (data.time.format)")
-    return len(recent), since
-
-
-def _since(tree: Path, since: str, params: Params) -> int:
-    """Rows of all prepared ones that are as new."""
+def _moment(time: str, params: Params) -> Any:
     import pandas as pd
 
     from perennial.pipeline.cast import dates
 
     assert params.data.time
+    return dates(pd.Series([time]), params.data.time.format).iloc[0]
+
+
+def _fresh(tree: Path, note: Facts, start: datetime.datetime, params: Params) -> int:
+    """How many of the new rows are of the newest windows that show the new world."""
+    import pandas as pd
+
+    from perennial.pipeline.read import read_chunks
+
+    contract = params.data
+    assert contract.time
+    chunks = read_chunks(tree / note["file"], contract, [contract.time.name])
+    times = pd.concat(chunk.frame for chunk in chunks)[contract.time.name]
+    recent = times[times >= _moment(batch.written(start, contract), params)]
+    if recent.nunique() < 2:
+        problem = f"the new rows all have the same {contract.time.name}: none can learn while others judge"
+        raise UserError(problem, "wait for another period, or write finer times (data.time.format)")
+    return len(recent)
+
+
+def _times(tree: Path, params: Params) -> Any:
+    """When the prepared rows were, as a pandas column."""
+    import pandas as pd
+
+    assert params.data.time
     name = params.data.time.name
     parts = [pd.read_parquet(tree / f"data/prepared/{part}.parquet", columns=[name]) for part in ("train", "holdout")]
-    start = dates(pd.Series([since]), params.data.time.format).iloc[0]
-    return sum(int((part[name] >= start).sum()) for part in parts)
+    return pd.concat(parts)[name]
 
 
 def _run(tree: Path, name: str, params: Params, split: Facts) -> Facts:
-    """Train with this split; the leading metric and the rows behind it."""
+    """Train with this split; how good it is, and the rows behind that."""
     if split:
-        _edit(tree / "params.yaml", split | {"holdout": round(min(split["holdout"], 0.9), 4)})
-    with step(f"Training on {'all rows' if name == 'all' else 'the rows since ' + split['since']}"):
+        _edit(tree / "params.yaml", split | {"holdout": round(min(split["holdout"], 0.9), 6)})
+    with step(f"Training on {name}"):
         _pipeline(tree)
-    lead, data = next(iter(METRICS[params.data.task])), read_json(tree / "reports/data.json")["split"]
-    figure = read_json(tree / "reports/metrics.json")["metrics"][lead]
-    say(f"{lead} {figure['value']:.4f} on {data['holdout']['rows']:,} rows")
-    return {"name": name, "metric": lead, **figure, "split": data, "since": split.get("since")}
+    metric, data = _metric(params), read_json(tree / "reports/data.json")["split"]
+    figure = read_json(tree / "reports/metrics.json")["metrics"][metric]
+    say(f"{metric} {figure['value']:.4f} on {data['holdout']['rows']:,} rows")
+    return {"name": name, "metric": metric, **figure, "split": data}
 
 
-def _better(one: Facts, other: Facts, params: Params) -> bool:
-    if "failed" in one or one["split"]["holdout"] != other["split"]["holdout"]:
-        return False  # other judges
-    more = METRICS[params.data.task][one["metric"]]
-    return bool(one["value"] > other["value"] if more else one["value"] < other["value"])
+def _metric(params: Params) -> str:
+    """A proper score where there is one: it asks for probabilities that are right, not only for their order."""
+    known = METRICS[params.data.task]
+    return "log_loss" if "log_loss" in known else next(iter(known))
+
+
+def _best(tried: list[Facts], params: Params) -> int:
+    """The place of the best one, of those that the same rows judged as the first."""
+    sign = 1 if METRICS[params.data.task][_metric(params)] else -1
+    fair = [at for at, one in enumerate(tried) if one["split"]["holdout"] == tried[0]["split"]["holdout"]]
+    return max(fair, key=lambda at: (sign * tried[at]["value"], -at))
 
 
 def _edit(path: Path, split: Facts) -> None:

@@ -1,8 +1,8 @@
 """The answer to lasting drift: one pull request with the newest labelled rows and the model trained on them.
 
 Everything happens in a worktree of the default branch, so nothing here is touched. What is proposed depends on the log,
-the branch and reports/drift.json alone: a run that died is completed by the next one, and while a pull request is open
-nothing is proposed, so that nobody's review is overwritten.
+the branch and reports/drift.json alone: a run that died is completed by the next one. A pull request that is open is
+left as it is, so that nobody's review is overwritten, unless the gate had refused it: that one is renewed.
 """
 
 import datetime
@@ -21,11 +21,11 @@ from perennial.monitoring.watch import REPORT
 from perennial.monitoring.window import read
 from perennial.params import load
 from perennial.pipeline.page import number
-from perennial.pulls import BOT, Proposal, base_branch, propose
+from perennial.pulls import BOT, Proposal, base_branch, fetch, propose
 from perennial.review.markdown import code, safe, table
 from perennial.worktree import perennial, said, worktree
 
-BRANCH = "retrain/production"
+BRANCH, PASSED = "retrain/production", "(pass)"  # the title ends with the verdict
 LONGEST = 65_000  # characters; GitHub takes 65,536
 Facts = dict[str, Any]
 
@@ -77,9 +77,18 @@ def _decision() -> Facts:
 
 
 def _open() -> str | None:
-    """The address of the pull request that waits."""
+    """The address of the pull request that waits; not of one that the gate refused and nobody has worked on, for more
+    rows may make it better."""
     listed = pages(f"/repos/{repository()}/pulls?state=open")
-    return next((str(pull["html_url"]) for pull in listed if pull["head"]["ref"].startswith("retrain/")), None)
+    for pull in listed:
+        if pull["head"]["ref"].startswith("retrain/") and (PASSED in pull["title"] or not _ours(pull["head"]["ref"])):
+            return str(pull["html_url"])
+    return None
+
+
+def _ours(branch: str) -> bool:
+    fetch(branch)
+    return git("show", "-s", "--format=%an", f"origin/{branch}") == BOT["NAME"]
 
 
 def _new_rows(tree: Path, facts: Facts, contract: Contract) -> Facts:
@@ -106,10 +115,12 @@ def _new_rows(tree: Path, facts: Facts, contract: Contract) -> Facts:
     return note
 
 
-def _evidence(facts: Facts) -> datetime.datetime:
-    """When what is now the world was first seen: the beginning of the oldest window that shows it."""
-    moved = [w for w in facts["windows"] if (w["drifted"] or w["fell"]) and not w["broken"]]
-    return datetime.datetime.fromisoformat(moved[-1]["coverage"]["since"])
+def _evidence(facts: Facts) -> list[datetime.datetime]:
+    """Since when the world may be as it is now: the beginning and the middle of each window that shows it, the oldest
+    first; what changes within a window leaves it half old."""
+    moved = [w["coverage"] for w in reversed(facts["windows"]) if (w["drifted"] or w["fell"]) and not w["broken"]]
+    ends = [[datetime.datetime.fromisoformat(window[end]) for end in ("since", "until")] for window in moved]
+    return [start for since, until in ends for start in (since, since + (until - since) / 2)]
 
 
 def _commit(tree: Path) -> None:
@@ -153,14 +164,10 @@ def text(facts: Facts, note: Facts, chosen: Facts, report: str) -> str:
 
 
 def _tried(chosen: Facts) -> list[str]:
-    names = {"all": "all rows", "recent": "the new world alone"}
     rows = []
     for one in chosen["tried"]:
+        figure = f"{number(one['value'])} ({number(one['low'])} to {number(one['high'])})"
         mark = "**taken**" if one["name"] == chosen["kept"] else ""
-        if "failed" in one:
-            rows.append([names[one["name"]], "–", "–", safe(one["failed"].splitlines()[0])])
-        else:
-            figure = f"{number(one['value'])} ({number(one['low'])} to {number(one['high'])})"
-            rows.append([names[one["name"]], f"{one['split']['train']['rows']:,}", figure, mark])
-    lead = next((one["metric"] for one in chosen["tried"] if "metric" in one), "")
-    return table(["", "rows:", f"{lead}:", ""], rows)
+        rows.append([safe(one["name"]), f"{one['split']['train']['rows']:,}", figure, mark])
+    judges, metric = chosen["tried"][0]["split"]["holdout"]["rows"], chosen["tried"][0]["metric"]
+    return table(["learnt from", "rows:", f"{metric} on {judges:,} rows:", ""], rows)

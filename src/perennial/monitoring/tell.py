@@ -22,12 +22,11 @@ MEANING = {
     "data-quality": "The data is broken, not the world: mend its source. A model must not learn from it.",
     "retrain": "The world has moved, and it lasts: a model that learns from the newest labelled rows is due.",
 }
-UNCONNECTED = """\
-## No production to watch yet
-
-Name the place of the service's log in the repository variable `PREDICTION_STORE` (a URL that fsspec knows, such as
-`s3://bucket/path`; credentials by secrets), and install what it needs. docs/monitoring.md says more.
-"""
+HINT = (
+    "The repository variable `PREDICTION_STORE` names the place where the service ships its log: a URL "
+    "that fsspec knows, such as `s3://bucket/path`, with credentials by secrets (docs/monitoring.md)."
+)
+UNCONNECTED = f"## No production to watch yet\n\n{HINT}\n"
 
 
 def tell(facts: dict[str, Any] | None) -> None:
@@ -86,6 +85,8 @@ def render(facts: dict[str, Any]) -> str:
         ]
         rows = table(["feature, what matters most first", "shift (PSI):", "p:", "missing:", "unlisted:"], cells)
         lines += fold("The last window, feature by feature", rows)
+    if not any(window["coverage"]["rows"] for window in facts["windows"]):
+        lines += ["", f"Nothing is logged in {code(facts['store'])} yet. {HINT}"]
     if facts["learnt"]:
         lines += ["", f"Only what came after {facts['learnt'][:16]} counts: the model has learnt from the rest."]
     return "\n".join([*lines, "", f"Model {code(facts['model'][:12])}."]) + "\n"

@@ -6,7 +6,8 @@
     retrain       the same drift in two of three windows, in features that matter, or quality fell in two;
                   a window in which a feature broke is no evidence of its drift, nor of lost quality
 
-The windows are read anew each time, so a run depends on the log alone and can be repeated.
+The windows are read anew each time, so a run depends on the log alone and can be repeated. What the model has learnt
+from already is left out (`batch.learnt`): a retraining is never followed by another one for the same rows.
 """
 
 import datetime
@@ -19,7 +20,7 @@ import numpy as np
 
 from perennial.console import out, step
 from perennial.files import read_json, write_json
-from perennial.monitoring import drift, quality
+from perennial.monitoring import batch, drift, page, quality
 from perennial.monitoring.window import UTC, Window, read
 from perennial.params import METRICS, Params, load
 from perennial.repro import METRICS_FILE
@@ -45,18 +46,26 @@ class Reference:
 def watch(store: str, until: datetime.datetime | None = None) -> Facts:
     """Judge the last windows before `until` (now) and write reports/drift.json."""
     params, reference = load(), _reference()
-    until = until or datetime.datetime.now(UTC)
-    span = datetime.timedelta(days=params.watch.days)
     judged = []
-    for back in range(WINDOWS):
-        with step(f"Reading the {params.watch.days:g} days before {until - back * span:%Y-%m-%d %H:%M}"):
-            window = read(store, until - (back + 1) * span, until - back * span)
+    for start, end in spans(params, until):
+        with step(f"Reading the {params.watch.days:g} days before {end:%Y-%m-%d %H:%M}"):
+            window = read(store, start, end)
         judged.append(judge(window, reference, params))
     decision, reasons = decide(judged, params)
     facts = {"decision": decision, "reasons": reasons, "store": store, "model": reference.profile["model"]["sha256"]}
-    facts |= {"task": params.data.task, "windows": judged}
+    learnt = batch.learnt()
+    facts |= {"task": params.data.task, "learnt": learnt.isoformat() if learnt else None, "windows": judged}
     write_json(REPORT, facts, sort_keys=False)
+    page.write(facts, reference.profile, reference.metrics["metrics"], params)
     return facts
+
+
+def spans(params: Params, until: datetime.datetime | None) -> list[tuple[datetime.datetime, datetime.datetime]]:
+    """Begin and end of each window, the newest first, without what the model has learnt from."""
+    last, length = until or datetime.datetime.now(UTC), datetime.timedelta(days=params.watch.days)
+    learnt = batch.learnt() or datetime.datetime.min.replace(tzinfo=UTC)
+    ends = [last - back * length for back in range(WINDOWS)]
+    return [(max(end - length, min(learnt, end)), end) for end in ends]
 
 
 def _reference() -> Reference:

@@ -54,7 +54,7 @@ class SegmentLog:
 
     def _open(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        name = f"{self._kind}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.urandom(6).hex()}"
+        name = f"{self._kind}-{time.strftime('%Y%m%dT%H%M%S', time.gmtime(time.time()))}-{os.urandom(6).hex()}"
         path = self._folder / f".{name}{OPEN}"
         file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_EXCL | os.O_CLOEXEC, 0o640)
         fcntl.flock(file, fcntl.LOCK_EX)
