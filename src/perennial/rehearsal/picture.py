@@ -8,7 +8,7 @@ import numpy as np
 from perennial.console import out
 from perennial.pipeline import metrics
 
-SPAN, WEEK = 2, 7  # days of a point in the picture, of a row of the table
+SPAN, WEEK = 1, 7  # days of a point in the picture, of a row of the table
 COLOURS = {"quiet": "#16a34a", "watch": "#eab308", "data-quality": "#9333ea", "retrain": "#dc2626"}
 Facts = dict[str, Any]
 
@@ -82,7 +82,9 @@ def say(story: Facts) -> None:
         happened = [event["what"] for event in story["events"] if row["day"] < max(event["day"], 1) <= last]
         counts = [f"{row['rows']:,}", f"{row['labels_arrived']:,}", row["version"][:8]]
         figures = [f"{row['served']:.3f}", f"{row['reachable']:.3f}"]
-        table.add_row(f"{row['day']}–{last - 1}", *counts, *figures, escape("\n".join(happened)))
+        table.add_row(
+            f"{row['day']}–{min(last, len(story['days'])) - 1}", *counts, *figures, escape("\n".join(happened))
+        )
     out.print(table)
     found = story["recovery"]
     out.print(
