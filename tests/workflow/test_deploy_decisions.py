@@ -158,14 +158,17 @@ def test_a_promotion_again_changes_nothing(staged: Desk, capsys: pytest.CaptureF
 
 def test_a_promotion_tells_what_staging_has_shown(staged: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     figures = {"model_rows_total": "123456", "code=~'5..'": "3", "0.99": "0.0214", "psi": "NaN"}
+    figures |= {"model_label_loss": "0.1312", "model_ref_loss_mean": "0.1277", "model_outcomes": "2718.3"}
     with Prometheus(figures) as asked:
         monkeypatch.setenv("PROMETHEUS_URL", asked.url)
         promote()
-    assert len(asked.queries) == 7
+    assert len(asked.queries) == 10
     assert all('namespace="perennial-staging"' in query for query in asked.queries)
     body = staged.pulls[1]["body"]
     for line in ("| rows scored | 1.235e+05 |", "| of these with 5xx | 3 |", "| seconds for 99 % | 0.0214 |"):
         assert line in body
+    assert "| loss of a labelled answer | 0.1312 |\n| the same on the hold-out | 0.1277 |" in body
+    assert "| worth of 1,000 labelled answers | 2,718 |" in body
     assert "| labels received | none seen |" in body
     assert "(PSI) | none seen |" in body
 
