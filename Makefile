@@ -106,8 +106,8 @@ simulate: $(VENV)/.pipeline ## Write the built-in data again (ARGS="--months 3 -
 track-data: $(VENV)/.pipeline ## Move data/raw under DVC: REMOTE=<folder, s3://…, gs://…, azure://…>
 	@perennial track-data $(or $(REMOTE),$(error say where to: make track-data REMOTE=s3://bucket/path))
 
-benchmark: $(VENV)/.dev ## Measure pipeline, gate and service (an hour; needs wrk); writes benchmarks/
-	@python benchmarks/pipeline.py && python benchmarks/gate/run.py && python benchmarks/serving/run.py
+benchmark: $(VENV)/.dev ## Measure pipeline, gate, watch and service (two hours; needs wrk); writes benchmarks/
+	@python benchmarks/pipeline.py && python benchmarks/gate/run.py && python benchmarks/drift/run.py && python benchmarks/serving/run.py
 
 lock: $(VENV)/.dev ## Resolve requirements/*.txt again from pyproject.toml
 	@scripts/lock

@@ -9,6 +9,7 @@ import pytest
 from scipy import stats
 from sklearn import metrics as sk
 
+from perennial.inputs import encode_target
 from perennial.monitoring import drift, quality
 from perennial.monitoring.watch import typed
 from perennial.params import Params, Value
@@ -239,6 +240,25 @@ def test_without_importances_the_largest_shift_comes_first(trained: Facts, rng: 
     assert rows[0]["feature"] == "colour"
 
 
+def test_the_order_of_bins_counts_for_numbers(rng: Any) -> None:
+    for bins in (2, 3, 11):
+        one, other = rng.integers(1, 60, bins).astype(float), rng.integers(1, 900, bins).astype(float)
+        rows = [np.repeat(np.arange(bins), counts.astype(int)) for counts in (one, other)]
+        expected = stats.mannwhitneyu(*rows, use_continuity=False, method="asymptotic").pvalue
+        assert drift.moved(one, other) == pytest.approx(expected)
+    assert drift.moved(np.zeros(3), np.array([1.0, 2, 3])) == 1
+    assert drift.moved(np.array([4.0, 0]), np.array([9.0, 0])) == 1
+
+
+def test_a_small_reference_finds_a_moved_mean_by_its_order(params: Params) -> None:
+    rng, windows = np.random.default_rng(13), 100
+    found_it = []
+    for _ in range(windows):
+        facts = described(table(rng, 1000), params)
+        found_it.append("mass" in drifted(table(rng, shift=0.2), facts))
+    assert np.mean(found_it) >= 0.7
+
+
 def test_p_is_that_of_the_contingency_table(rng: Any) -> None:
     for bins in (2, 3, 11):
         one, other = rng.integers(1, 60, bins).astype(float), rng.integers(1, 900, bins).astype(float)
@@ -412,6 +432,53 @@ def test_the_expectation_knows_how_far_the_probabilities_are_off(params: Params)
         assert abs(naive[name] - real[name]) > 0.08, name
     assert promised["loss"]["mean"] == pytest.approx(real["brier"], abs=0.01)
     assert promised["rows"] == 60_000
+
+
+def losing(rng: Any, rows: int, change: str = "") -> pd.DataFrame:
+    """Customers of a calibrated model, after this change; more of them near the middle are harder, not worse."""
+    score = rng.normal(-1, 0.6 if change == "harder" else 1.5, rows)
+    truth = {"concept": 0.3 * score, "prior": score + 1}.get(change, score)
+    label = np.where(rng.random(rows) < 1 / (1 + np.exp(-truth)), "bad", "good")
+    return answered(1 / (1 + np.exp(-score)), label)
+
+
+def test_what_labels_cost_tells_a_worse_model_from_harder_rows(params: Params) -> None:
+    rng, windows = np.random.default_rng(12), 200
+    before = losing(rng, 3000)
+    said = np.array(before["_answer"].tolist())
+    facts = {"classes": ["good", "bad"], "threshold": 0.5}
+    facts["promised"] = profile.promised(said, (before["_label"] == "bad").to_numpy(float), params.data)
+
+    def share(change: str, labels: int) -> float:
+        late = [quality.behind(losing(rng, labels, change), facts, params) for _ in range(windows)]
+        return float(np.mean([each is not None and each > quality.SURE for each in late]))
+
+    assert share("", 200) <= 0.03
+    assert share("", 2000) <= 0.03
+    assert share("harder", 2000) <= 0.05
+    assert share("concept", 200) >= 0.9
+    assert share("prior", 1000) >= 0.9
+    assert quality.behind(losing(rng, 99), facts, params) is None
+
+
+@pytest.mark.parametrize("task", ["multiclass", "regression"])
+def test_what_labels_cost_is_compared_with_the_holdout(task: str, make_params: Any, rng: Any) -> None:
+    params = make_params(task)
+    classes = list(params.data.target.classes)
+
+    def asked(rows: int, wrong: float) -> pd.DataFrame:
+        truth = rng.integers(0, 3, rows)
+        if task == "regression":
+            return pd.DataFrame({"_label": truth, "_answer": [[value] for value in truth + rng.normal(0, wrong, rows)]})
+        told = np.where(rng.random(rows) < wrong, (truth + 1) % 3, truth)
+        return pd.DataFrame({"_label": np.array(classes)[truth], "_answer": np.eye(3)[told].tolist()})
+
+    before = asked(2000, 0.2)
+    target = encode_target(before["_label"], params.data)
+    facts = {"classes": classes, "promised": profile.promised(quality.answers(before, params), target, params.data)}
+    late = [quality.behind(asked(300, wrong), facts, params) for wrong in (0.2, 0.4, 0.1)]
+    assert abs(late[0]) < 3 < 4 < late[1]
+    assert late[2] < 0
 
 
 def test_slices_show_where_it_went_wrong(trained: Facts, params: Params, rng: Any) -> None:

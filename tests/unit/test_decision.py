@@ -53,13 +53,15 @@ DECISIONS: dict[str, tuple[str, list[Facts]]] = {
     # quiet
     "nothing": ("quiet", [CALM, CALM, CALM]),
     "no rows": ("quiet", [window(rows=0), window(rows=0), window(rows=0)]),
-    "few rows": ("quiet", [FEW, CALM, CALM]),
-    "few rows after drift": ("quiet", [FEW, window("mass"), window("mass")]),
-    "few rows after a break": ("quiet", [FEW, window("mass", broken="mass"), CALM]),
-    "few rows after lost quality": ("quiet", [FEW, window(fell=True), window(fell=True)]),
+    "few rows": ("quiet", [FEW, FEW, FEW]),
     "what was is over": ("quiet", [CALM, window("mass", fell=True), window("mass", fell=True)]),
     "mended": ("quiet", [CALM, window("mass", broken="mass"), window("mass", broken="mass")]),
     # watch
+    "fewer rows than before": ("watch", [FEW, CALM, CALM]),
+    "none any more": ("watch", [window(rows=0), window(rows=0), CALM]),
+    "few rows after drift": ("watch", [FEW, window("mass"), window("mass")]),
+    "few rows after a break": ("watch", [FEW, window("mass", broken="mass"), CALM]),
+    "few rows after lost quality": ("watch", [FEW, window(fell=True), window(fell=True)]),
     "once": ("watch", [window("mass"), CALM, CALM]),
     "all at once": ("watch", [window("mass width colour remark"), CALM, CALM]),
     "once, few rows before": ("watch", [window("mass"), FEW, FEW]),
@@ -118,7 +120,7 @@ def test_reasons_name_features_and_figures(params: Params) -> None:
     (reason,) = watch.decide([window(broken="mass"), CALM, CALM], params)[1]
     assert reason == "mass: 31.0% missing, 1.0% in training"
     (reason,) = watch.decide([window(fell=True), CALM, CALM], params)[1]
-    assert "roc_auc" in reason
+    assert "quality fell" in reason
     assert len(watch.decide([window("mass", fell=True)] * 3, params)[1]) == 3
 
 

@@ -11,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from perennial.inputs import encode_target
+from perennial.model import loss
 from perennial.params import METRICS, Params
 from perennial.pipeline import metrics
 
 if TYPE_CHECKING:
     import pandas as pd
 
+SURE = 2.58  # standard errors: once in 200 windows by chance
 LEAST = 100  # labels below which quality is not judged
 RESAMPLES, DRAWN = 500, 10_000_000  # fewer resamples of very many rows: their interval is narrow anyway
 Floats = NDArray[np.float64]
@@ -59,8 +61,8 @@ def expected(frame: "pd.DataFrame", profile: dict[str, Any], params: Params) -> 
     """The metrics of these rows if the hold-out's calibration still holds (known as CBPE); for two classes only."""
     if params.data.task != "binary" or frame.empty:
         return {}
-    said, calibration = answers(frame, params)[:, 1], profile["promised"]["calibration"]
-    probability = np.interp(said, calibration["probability"], calibration["share"])
+    said = answers(frame, params)[:, 1]
+    probability = _calibrated(said, profile)
     flagged = said >= profile["threshold"]
     order = np.argsort(said, kind="stable")
     rising = probability[order]
@@ -78,13 +80,44 @@ def expected(frame: "pd.DataFrame", profile: dict[str, Any], params: Params) -> 
     return figures
 
 
-def fell(found: dict[str, Any] | None, promised: dict[str, Any], task: str) -> bool:
-    """Whether the leading metric is surely worse than on the hold-out: the two intervals do not meet."""
+def fell(found: dict[str, Any] | None, promised: dict[str, Any], task: str, late: float | None = None) -> bool:
+    """Whether quality is surely worse than on the hold-out: the leading metric's two intervals do not meet, or the loss
+    lies `late` standard errors behind (`behind`); the metric sees a worse order, the loss also a wrong level."""
+    if late is not None and late > SURE:
+        return True
     if not found:
         return False
     lead, more = next(iter(METRICS[task].items()))
     now, then = found[lead], promised[lead]
     return bool(now["high"] < then["low"] if more else now["low"] > then["high"])
+
+
+def behind(frame: "pd.DataFrame", profile: dict[str, Any], params: Params) -> float | None:
+    """By how many standard errors the labelled rows lose more than the hold-out promises (`model.loss`).
+
+    For two classes each row is compared with the loss that the hold-out's calibration expects of it, so that harder
+    rows are no worse model; else the mean with the hold-out's. None where there are too few labels.
+    """
+    known = labelled(frame, profile)
+    if len(known) < LEAST:
+        return None
+    said, promised, task = answers(known, params), profile["promised"], params.data.task
+    answered = said.argmax(axis=1) if task == "multiclass" else said[:, 1] if task == "binary" else said
+    lost = loss(task, answered, encode_target(known["_label"], params.data))
+    due, spread = promised["loss"]["mean"], promised["loss"]["std"]
+    if task == "binary":
+        positive = _calibrated(answered, profile)
+        due = positive * (1 - answered) ** 2 + (1 - positive) * answered**2
+        spread = float((lost - due).std())
+    more = lost - due
+    wide = float(np.sqrt(more.var() / len(more) + spread**2 / promised["rows"]))
+    return float(more.mean()) / wide if wide else 0.0
+
+
+def _calibrated(probability: Floats, profile: dict[str, Any]) -> Floats:
+    """What share the hold-out had positive where the model said this."""
+    corners = profile["promised"]["calibration"]
+    return np.asarray(np.interp(probability, corners["probability"], corners["share"]))
 
 
 def answers(frame: "pd.DataFrame", params: Params) -> Floats:

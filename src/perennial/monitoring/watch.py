@@ -1,7 +1,7 @@
 """What to do about production: look at the last three windows and decide once, with reasons.
 
     quiet         nothing beyond chance
-    watch         something moved, but once, or where it does not matter
+    watch         something moved, but once, or where it does not matter; or rows stopped coming
     data-quality  values went missing or are not listed: mend the source, do not learn from it
     retrain       the same drift in two of three windows, in features that matter, or quality fell in two;
                   a window in which a feature broke is no evidence of its drift, nor of lost quality
@@ -86,6 +86,7 @@ def judge(window: Window, reference: Reference, params: Params) -> Facts:
     found = drift.features(frame, reference.profile, reference.importance)
     drifted = [row["feature"] for row in found if row["drifted"]]
     now = quality.measured(frame, reference.profile, params)
+    behind = quality.behind(frame, reference.profile, params)
     return facts | {
         "features": found,
         "drifted": drifted,
@@ -95,7 +96,8 @@ def judge(window: Window, reference: Reference, params: Params) -> Facts:
         "quality": now,
         "expected": quality.expected(frame, reference.profile, params),
         "slices": quality.slices(frame, reference.profile, params),
-        "fell": quality.fell(now, reference.metrics["metrics"], params.data.task),
+        "behind": behind,
+        "fell": quality.fell(now, reference.metrics["metrics"], params.data.task, behind),
     }
 
 
@@ -128,8 +130,10 @@ def decide(windows: list[Facts], params: Params) -> tuple[str, list[str]]:
     """The decision and its reasons, from the windows, the newest first."""
     newest = windows[0]
     if not newest["enough"]:
-        rows = newest["coverage"]["rows"]
-        return "quiet", [f"{rows} rows in the last window, fewer than {params.watch.rows}: too few to tell anything"]
+        rows, before = newest["coverage"]["rows"], max(w["coverage"]["rows"] for w in windows[1:])
+        few = f"{rows} rows in the last window, fewer than {params.watch.rows}: too few to tell anything"
+        dried = any(window["enough"] for window in windows[1:])
+        return ("watch", [f"{few}; there were {before}: is the log whole?"]) if dried else ("quiet", [few])
     if newest["broken"]:
         return "data-quality", [_broken(row) for row in newest["features"] if row["broken"]]
     reasons = [
@@ -138,7 +142,7 @@ def decide(windows: list[Facts], params: Params) -> tuple[str, list[str]]:
     if newest["predictions"]["drifted"]:
         reasons.append(f"the predictions drifted: PSI {newest['predictions']['psi']:.3f} beyond chance")
     if newest["fell"]:
-        reasons.append(f"{next(iter(METRICS[params.data.task]))} fell below what the hold-out promised")
+        reasons.append("quality fell below what the hold-out promised")
     sound = [[name for name in w["drifted"] if name not in w["broken"]] for w in windows]
     lasting = [row for row in newest["features"] if sum(row["feature"] in names for names in sound) >= PERSISTENT]
     lasting = [row for row in lasting if row["drifted"]]
