@@ -28,6 +28,7 @@ class Proposal:
     title: str
     body: str
     files: Mapping[str, bytes | None]  # path -> new content; None removes it
+    onto: str = ""  # the commit that they were made from; the base as it is now, where they do not depend on it
 
 
 def propose(proposal: Proposal) -> dict[str, Any] | None:
@@ -37,7 +38,7 @@ def propose(proposal: Proposal) -> dict[str, Any] | None:
         UserError: when the push is refused; `github.RefusedError`, `github.UnreachableError`.
     """
     fetch(proposal.base)
-    base = git("rev-parse", f"refs/remotes/origin/{proposal.base}")
+    base = proposal.onto or git("rev-parse", f"refs/remotes/origin/{proposal.base}")
     commit = _commit(proposal, base)
     if git("rev-parse", f"{commit}^{{tree}}") == git("rev-parse", f"{base}^{{tree}}"):
         return None

@@ -21,7 +21,7 @@ def worktree(commit: str) -> Iterator[Path]:
         git("worktree", "add", "--quiet", "--detach", str(tree), commit)
         try:
             with repository() as repo:
-                cache = repo.cache.local.path
+                cache = repo.cache.local_cache_dir  # `cache.local.path` is a folder in it
             (tree / ".dvc" / "config.local").write_text(f"[cache]\n    dir = {cache}\n", encoding="utf-8")
             yield tree
         finally:

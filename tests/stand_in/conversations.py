@@ -3,7 +3,7 @@
 from stand_in.calls import Answer, Call, Refusal, existing, route
 from stand_in.state import WORKFLOW, Json, Repository, now
 
-LONGEST = 65_536  # characters of a comment
+LONGEST = 65_536  # characters of a comment, an issue, a pull request
 
 
 @route("GET", "/repos/{repository}/issues/{number}/comments")
@@ -31,9 +31,13 @@ def comment_text(call: Call) -> str:
     text = call.body.get("body")
     if not isinstance(text, str) or not text.strip():
         raise Refusal(422, "Validation Failed", code="missing_field", field="body")
-    if len(text) > LONGEST:
-        raise Refusal(422, "Validation Failed", message=f"body is too long (maximum is {LONGEST} characters)")
+    require_room(call.body)
     return text
+
+
+def require_room(asked: Json) -> None:
+    if len(asked.get("body") or "") > LONGEST:
+        raise Refusal(422, "Validation Failed", message=f"body is too long (maximum is {LONGEST} characters)")
 
 
 @route("GET", "/repos/{repository}/issues")
@@ -49,6 +53,7 @@ def list_issues(call: Call, repository: Repository) -> Answer:
 def create_issue(call: Call, repository: Repository) -> Answer:
     if not call.body.get("title"):
         raise Refusal(422, "Validation Failed", code="missing_field", field="title")
+    require_room(call.body)
     return Answer(201, call.github.add_issue(repository.name, **call.body))
 
 
@@ -60,6 +65,7 @@ def show_issue(_: Call, repository: Repository, number: int) -> Answer:
 @route("PATCH", "/repos/{repository}/issues/{number}")
 def edit_issue(call: Call, repository: Repository, number: int) -> Answer:
     issue = existing(repository.pulls | repository.issues, number)
+    require_room(call.body)
     issue |= {key: value for key, value in call.body.items() if key in ("title", "body", "state")}
     return Answer(200, issue)
 

@@ -20,11 +20,12 @@ class GitHub:
     token: str | None = None  # the one that is accepted; any is, where there is none
     read_only = False  # what the token of a fork's run may do
     lose_next = 0  # so many writes are done but answered with 502
+    may_propose = True  # the repository's setting: workflows may open pull requests
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.fail_next: list[int] = []  # statuses that the next calls of the API get
-        self.broken: dict[str, int] = {}  # the status that every call gets whose path has this in it (a pattern)
+        self.broken: dict[str, int] = {}  # the status of every call whose "METHOD path" has this in it (a pattern)
         self.repositories: dict[str, Repository] = {}
         self.blobs: dict[int, bytes] = {}
         self.log: list[Logged] = []

@@ -2,7 +2,7 @@
 
 from stand_in import git
 from stand_in.calls import Answer, Call, Refusal, existing, route
-from stand_in.conversations import edit_issue, in_state
+from stand_in.conversations import edit_issue, in_state, require_room
 from stand_in.state import Json, Repository
 
 MOST_FILES = 3_000  # GitHub lists no more
@@ -38,6 +38,9 @@ def create_pull(call: Call, repository: Repository) -> Answer:
         if (pull["head"]["label"], pull["base"]["ref"]) == (label, asked["base"]):
             raise Refusal(422, "Validation Failed", message=f"A pull request already exists for {label}.")
     require_commits(repository, source, branch, asked["base"])
+    if not call.github.may_propose:
+        raise Refusal(403, "GitHub Actions is not permitted to create or approve pull requests.")
+    require_room(asked)
     return Answer(201, call.github.add_pull(repository.name, **asked | {"head": branch, "source": name}))
 
 

@@ -52,7 +52,7 @@ def admit(call: Call) -> None:
     if github.fail_next:
         raise Refusal(github.fail_next.pop(0), "Server Error")
     for pattern, status in github.broken.items():
-        if re.search(pattern, call.path):
+        if re.search(pattern, f"{call.method} {call.path}"):
             raise Refusal(status, "Server Error")
     if token and github.token not in (None, token):
         raise Refusal(401, "Bad credentials")

@@ -134,6 +134,11 @@ def test_knobs(github: GitHub, ask: Any) -> None:
     github.broken, github.lose_next = {}, 1
     assert ask("POST", issues, issue)[0] == 502
     assert len(ask("GET", issues)[1]) == 1
+    github.broken = {"POST .*/issues$": 503}
+    assert [ask(method, issues, issue if method == "POST" else None)[0] for method in ("GET", "POST")] == [200, 503]
+    github.broken, github.may_propose = {}, False
+    assert "not permitted" in ask("POST", "/repos/octo/demo/pulls", {"head": "feat", "base": "main"})[1]["message"]
+    assert ask("POST", issues, issue | {"body": "x" * 65_537})[0] == 422
     github.token = "right"
     assert ask("GET", issues)[0] == 401
     github.token, github.read_only = None, True

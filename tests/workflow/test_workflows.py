@@ -73,6 +73,23 @@ def test_only_the_comment_may_write_and_it_runs_no_code_of_the_pull_request() ->
     assert not any("download-artifact" in step.get("uses", "") for step in job["steps"])
 
 
+def test_the_watch_may_speak_and_only_the_retraining_may_push() -> None:
+    workflow = WORKFLOWS["drift"]
+    assert set(workflow["on"]) == {"schedule", "workflow_dispatch", "repository_dispatch"}
+    assert workflow["on"]["repository_dispatch"]["types"] == ["drift"]
+    assert workflow["concurrency"] == {"group": "drift", "cancel-in-progress": False}  # a retraining ends what it began
+    watch, retrain = workflow["jobs"]["watch"], workflow["jobs"]["retrain"]
+    assert watch["permissions"] == {"contents": "read", "issues": "write"}
+    assert retrain["permissions"] == {"contents": "write", "pull-requests": "write", "issues": "write"}
+    assert (retrain["needs"], retrain["if"]) == ("watch", "${{ needs.watch.outputs.decision == 'retrain' }}")
+    assert "secrets." not in json.dumps(watch)
+    (app,) = [step for step in retrain["steps"] if "create-github-app-token@" in step.get("uses", "")]
+    asked = {name: value for name, value in app["with"].items() if name.startswith("permission-")}
+    assert asked == {f"permission-{name}": "write" for name in ("contents", "pull-requests", "issues")}
+    tokens = [step["run"] for step in [*watch["steps"], *retrain["steps"]] if "GITHUB_TOKEN" in step.get("env", {})]
+    assert tokens == ["make watch", "make retrain"]  # what installs and draws has none
+
+
 def test_the_ruleset_requires_the_jobs_that_judge() -> None:
     ruleset = json.loads((ROOT / ".github/ruleset.json").read_text("utf-8"))
     (rule,) = [rule for rule in ruleset["rules"] if rule["type"] == "required_status_checks"]

@@ -88,16 +88,24 @@ def _cell(value: Any) -> str:
 def _save(path: Path, rows: list[Row], contract: Contract) -> None:
     """As the contract says that CSV files are written here. A sensitive column is empty: the service is not told it."""
     spec = contract.csv
-    quoting = {"quotechar": spec.quote} if spec.quote else {"quoting": csv.QUOTE_NONE}
-    plain = re.compile(f"[{re.escape(spec.delimiter)}\r\n]") if not spec.quote else None  # what needs quotes
-    with atomic(path) as unfinished, unfinished.open("w", newline="", encoding=spec.encoding) as file:
+    # A lone return is not quoted, and a zero makes the file binary; without quotes nothing holds the rest either.
+    loose = re.compile(r"[\r\0]" if spec.quote else rf"[{re.escape(spec.delimiter)}\r\n\0]")
+    with (
+        atomic(path) as unfinished,
+        unfinished.open("w", newline="", encoding=spec.encoding, errors="replace") as file,  # no word is made of such
+    ):
         names = list(spec.columns or contract.columns)
-        writer = csv.writer(file, delimiter=spec.delimiter, lineterminator="\n", **quoting)
+        writer = csv.writer(
+            file,
+            delimiter=spec.delimiter,
+            lineterminator="\n",
+            quotechar=spec.quote or None,
+            quoting=csv.QUOTE_MINIMAL if spec.quote else csv.QUOTE_NONE,
+        )
         if not spec.columns:
             writer.writerow(names)
         for row in rows:
-            cells = [row.get(name, "") for name in names]
-            writer.writerow([plain.sub(" ", cell) for cell in cells] if plain else cells)
+            writer.writerow([loose.sub(" ", row.get(name, "")) for name in names])
 
 
 def _fits(path: Path, rows: int, contract: Contract) -> list[bool]:

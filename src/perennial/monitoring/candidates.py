@@ -5,6 +5,8 @@ has learnt. More rows help while only the customers changed; old ones mislead on
 """
 
 import datetime
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -14,11 +16,13 @@ from perennial.console import say, step
 from perennial.errors import UserError
 from perennial.files import atomic, read_json
 from perennial.monitoring import batch
-from perennial.params import METRICS, Params, load
+from perennial.params import METRICS, Params, load, read_yaml
 from perennial.worktree import perennial, said
 
 JUDGES, MOST = 0.3, 2000  # share of the rows of the newest two windows, and no more than that
 FEWEST = 1000  # rows to learn from, without which what was seen since is not tried
+# A key of YAML, the space before its value, and the value, which may be none.
+ENTRY = re.compile(r"""\w+(: *(?=[^\s#,}])|):?("[^"]*"|'[^']*'|[^\s#,}]*)""")
 Facts = dict[str, Any]
 
 
@@ -113,17 +117,21 @@ def _best(tried: list[Facts], params: Params) -> int:
 
 
 def _edit(path: Path, split: Facts) -> None:
-    """Change the split and leave the rest of the file, comments too, as people wrote it."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML()
-    yaml.preserve_quotes, yaml.width = True, 4096
-    yaml.representer.add_representer(type(None), lambda it, _: it.represent_scalar("tag:yaml.org,2002:null", "null"))
-    tree = yaml.load(path)
+    """Change values of the split and leave every other byte of the file as people wrote it."""
     for name, value in split.items():
-        tree["split"][name] = value
-    with atomic(path) as unfinished:
-        yaml.dump(tree, unfinished)
+        lines, section = path.read_bytes().decode().split("\n"), read_yaml(path)["split"]
+        row, column = section.lc.key(name if name in section else "holdout")
+        entry, told = ENTRY.match(lines[row], column), json.dumps(value)
+        assert entry
+        before, after = lines[row][:column], lines[row][entry.end() :]
+        if name in section:
+            lines[row] = f"{before}{name}{entry[1] or ': '}{told}{after}"
+        elif section.fa.flow_style():
+            lines[row] = f"{before}{entry[0]}, {name}: {told}{after}"
+        else:
+            lines.insert(row + 1, f"{' ' * column}{name}: {told}")
+        with atomic(path) as unfinished:
+            unfinished.write_bytes("\n".join(lines).encode())
 
 
 def _pipeline(tree: Path) -> None:

@@ -7,6 +7,7 @@ left as it is, so that nobody's review is overwritten, unless the gate had refus
 
 import datetime
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from perennial.contract import Contract
 from perennial.errors import UserError
 from perennial.files import read_json
 from perennial.git import git
-from perennial.github import pages, repository
+from perennial.github import RefusedError, UnreachableError, pages, repository
 from perennial.monitoring import batch, candidates, tell
 from perennial.monitoring.watch import REPORT
 from perennial.monitoring.window import read
@@ -48,7 +49,8 @@ def retrain() -> None:
     except UserError as error:
         if os.environ.get("GITHUB_TOKEN"):  # nobody reads the log of a scheduled run
             why = f"{tell.render(facts)}\n**No pull request could be made of it:** {safe(str(error))}\n"
-            tell.standing_issue(repository(), "retrain", why)
+            with suppress(RefusedError, UnreachableError):  # the error itself matters more
+                tell.standing_issue(repository(), "retrain", why)
         raise
 
 
@@ -64,7 +66,10 @@ def _propose(facts: Facts) -> None:
     issue = tell.standing(repository())
     body = text(facts, note, chosen, report) + (f"\nCloses #{issue['number']}.\n" if issue else "")
     title = f"Retrain on {note['rows']:,} rows of production ({verdict})"
-    pull = propose(Proposal(BRANCH, base, title, body, files))
+    try:
+        pull = propose(Proposal(BRANCH, base, title, body, files, onto=commit))
+    except RefusedError as error:
+        raise UserError(str(error), "let Actions create pull requests: Settings, Actions, General") from None
     out.print(f"{title}: {pull['html_url']}" if pull else "Nothing new to propose.", soft_wrap=True)
 
 
@@ -78,10 +83,13 @@ def _decision() -> Facts:
 
 def _open() -> str | None:
     """The address of the pull request that waits; not of one that the gate refused and nobody has worked on, for more
-    rows may make it better."""
-    listed = pages(f"/repos/{repository()}/pulls?state=open")
+    rows may make it better. One from a fork, whatever its branch is called, is none of ours."""
+    ours = f"{repository().split('/')[0]}:retrain/"
+    listed = [
+        pull for pull in pages(f"/repos/{repository()}/pulls?state=open") if pull["head"]["label"].startswith(ours)
+    ]
     for pull in listed:
-        if pull["head"]["ref"].startswith("retrain/") and (PASSED in pull["title"] or not _ours(pull["head"]["ref"])):
+        if PASSED in pull["title"] or not _ours(pull["head"]["ref"]):
             return str(pull["html_url"])
     return None
 

@@ -15,7 +15,8 @@ from perennial.pipeline.page import number
 from perennial.review.markdown import code, fold, safe, table
 
 REPORT = Path("reports/drift.md")
-LABEL = "drift"
+LABEL, TITLE = "drift", "Production: "
+LONGEST = 65_000  # characters; GitHub takes 65,536
 MEANING = {
     "quiet": "Production looks like training.",
     "watch": "Something moved, once or where it does not matter. Nothing to do yet.",
@@ -45,15 +46,16 @@ def tell(facts: dict[str, Any] | None) -> None:
 
 
 def standing(repository: str) -> Any:
-    """The open issue; None when all was quiet."""
+    """The open issue; None when all was quiet. One that a person wrote under the same label is not ours."""
     listed = pages(f"/repos/{repository}/issues?state=open&labels={LABEL}")
-    return next((entry for entry in listed if "pull_request" not in entry), None)
+    ours = (entry for entry in listed if "pull_request" not in entry and entry["title"].startswith(TITLE))
+    return next(ours, None)
 
 
 def standing_issue(repository: str, decision: str, text: str, make: bool = True) -> None:
     """One open issue while something is wrong, none while all is quiet; without `make` it is only renewed."""
     issue = standing(repository)
-    words = {"title": f"Production: {decision}", "body": text}
+    words = {"title": TITLE + decision, "body": text[:LONGEST]}
     if decision == "quiet":
         if issue:
             api("POST", f"/repos/{repository}/issues/{issue['number']}/comments", {"body": "Quiet again."})

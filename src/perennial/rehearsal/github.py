@@ -23,7 +23,8 @@ class Desk:
     def add(self, kind: str, given: dict[str, Any]) -> dict[str, Any]:
         number = len(self.pulls) + len(self.issues) + 1
         address = f"http://github.example/{REPOSITORY}/{kind}/{number}"
-        head = {"head": {"ref": given["head"]}} if "head" in given else {}
+        owner, branch = REPOSITORY.split("/")[0], given.get("head")
+        head = {"head": {"ref": branch, "label": f"{owner}:{branch}"}} if branch else {}
         entry = {**given, **head, "number": number, "state": "open", "html_url": address}
         getattr(self, kind).append(entry)
         return entry

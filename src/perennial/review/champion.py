@@ -83,6 +83,9 @@ def _kept(commit: str, wanted: dict[str, str]) -> Champion | None:
     with repository() as repo:
         places = {name: Path(repo.cache.local.oid_to_path(wanted[name])) for name in (MODEL, PROFILE)}
         here = _whole(places, wanted)
+        if here is None:
+            for place in places.values():  # a broken file would be taken for the right one when it is built again
+                place.unlink(missing_ok=True)
         if here is None and repo.config["core"].get("remote"):
             try:
                 with out.status("Fetching the champion"):
