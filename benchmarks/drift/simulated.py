@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from tables import ROOT, window
 
+from perennial.contract import Contract
 from perennial.inputs import encode_target
 from perennial.model import answer, open_model
 from perennial.monitoring import watch
@@ -90,7 +91,7 @@ def month(which: int, rows: int, world: World, number: int, held: Champion) -> t
     params, name = held.params, months_from(FIRST, TRAINED + SEEN)[TRAINED + which]
     seed = [1000 + number, which, rows]
     rng = np.random.default_rng(seed)
-    frame = _drawn(name, rows, int(rng.integers(2**31)), world, rng)
+    frame = _drawn(name, rows, int(rng.integers(2**31)), world, rng, params.data)
     frame = pd.DataFrame({column: cast(frame[column], params.data)[0] for column in params.data.columns})
     if world.drift != "broken":
         return frame, 0
@@ -98,22 +99,26 @@ def month(which: int, rows: int, world: World, number: int, held: Champion) -> t
     return frame[good].reset_index(drop=True), rows - sum(good)
 
 
-def _drawn(name: str, rows: int, seed: int, world: World, rng: np.random.Generator) -> pd.DataFrame:
+def _drawn(name: str, rows: int, seed: int, world: World, rng: np.random.Generator, contract: Contract) -> pd.DataFrame:
     """As a month is written. The same seed gives the same customers with drift and without."""
+    negative, positive = contract.target.classes
     kind: Any = "broken" if world.drift == "in range" else world.drift
     many = rows * 4 if world.leavers != 1 else rows
     made = simulate_month(name, many, seed, kind)
     frame = pd.DataFrame(made.columns)
     if world.drift == "in range":
-        frame["monthly_fee"] = simulate_month(name, many, seed).columns["monthly_fee"]
+        whole = simulate_month(name, many, seed).columns
+        for column, spec in contract.features.items():
+            if getattr(spec, "max", None) and (pd.to_numeric(frame[column], errors="coerce") > spec.max).any():
+                frame[column] = whole[column]
     if world.part < 1:
         before = pd.DataFrame(simulate_month(name, many, seed).columns)
         frame = frame.where(pd.Series(rng.random(many) < world.part), before)
     if world.logit:
         odds = np.log(made.probability / (1 - made.probability)) + world.logit
-        frame["churned"] = np.where(rng.random(many) < 1 / (1 + np.exp(-odds)), "yes", "no")
+        frame[contract.target.name] = np.where(rng.random(many) < 1 / (1 + np.exp(-odds)), positive, negative)
     if world.leavers != 1:
-        weight = np.where(frame["churned"] == "yes", world.leavers, 1.0)
+        weight = np.where(frame[contract.target.name] == positive, world.leavers, 1.0)
         frame = frame.sample(rows, weights=weight / weight.sum(), random_state=seed % 2**31).reset_index(drop=True)
     return frame
 
