@@ -148,7 +148,7 @@ class Repository:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             encoding="utf-8",
-            timeout=300,
+            timeout=900,
         )
         assert done.returncode == expect, f"{' '.join(arguments)} exited with {done.returncode}:\n{done.stdout}"
         assert "Traceback" not in done.stdout, done.stdout
