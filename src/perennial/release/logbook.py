@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from perennial.errors import UserError
+from perennial.serving.ids import PATTERN
 from perennial.serving.log import CLOSED
 
-ID = re.compile(r"[0-9a-f]{12}-[0-9a-f]{16}-[0-9a-f]+")  # see serving/ids.py: it begins with its time
-
-
 def is_prediction(text: str) -> bool:
-    return ID.fullmatch(text) is not None
+    return re.fullmatch(PATTERN, text) is not None
 
 
 def prediction(wanted: str) -> dict[str, Any]:
