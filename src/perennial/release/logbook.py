@@ -14,6 +14,7 @@ from perennial.errors import UserError
 from perennial.serving.ids import PATTERN
 from perennial.serving.log import CLOSED
 
+
 def is_prediction(text: str) -> bool:
     return re.fullmatch(PATTERN, text) is not None
 
