@@ -11,13 +11,14 @@ from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+import pytest
 import yaml
 from proxy import DEPLOY
 from service.servers import Server, plain_rows, until
 
 from perennial import psi
 from perennial.files import read_json
-from perennial.release.prometheus import query
+from perennial.release.prometheus import Traffic, query, totals
 from perennial.serving.local import free_port
 
 Object = dict[str, Any]
@@ -175,6 +176,12 @@ class Observed:
         scores = [each["probabilities"]["bad"] for each in predictions]
         bins = np.bincount(np.searchsorted(answers["edges"], scores), minlength=len(answers["shares"]))
         return found | {"": psi.index(bins.astype(np.float64), np.array(answers["shares"]) * held_out)}
+
+    def traffic(self) -> Traffic:
+        """All it has counted, as a canary reads it."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("PROMETHEUS_URL", self.prometheus.address)
+            return totals('track="champion"')
 
     def told(self, labels: Labels, new: int) -> Labelled:
         """Send the last so many of these labels, and look at what all of them make."""

@@ -8,7 +8,7 @@ import re
 import subprocess
 import time
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,8 @@ from service.servers import train_model, until
 from stand_in.github import GitHub
 
 from perennial import psi
+from perennial.release.canary import Bounds, trouble
+from perennial.release.prometheus import Traffic, between
 from perennial.serving import metrics, outcomes
 
 ALERTMANAGER = (DEPLOY / "alertmanager/alertmanager.yml").read_text(encoding="utf-8")
@@ -325,6 +327,7 @@ class Story:
     labelled: Labelled
     moved: Seen
     mislabelled: Labelled
+    counted: tuple[Traffic, Traffic]  # as a canary reads them, after each of the labels
     dispatches: list[Object]
     calls: list[Any]
 
@@ -340,16 +343,16 @@ def story(tmp_path_factory: pytest.TempPathFactory, make_params: Any, make_table
             table = make_table(rows=1_000, seed=1)
             usual, predictions = observed.see(table.drop(columns="grade"))
             labels = list(zip(predictions, table["grade"], strict=True))
-            labelled = observed.told(labels, len(labels))
+            labelled, first = observed.told(labels, len(labels)), observed.traffic()
             assert not github.log, "nothing happened yet"
             observed.lasts("absent(feature:rows:w)")  # they have left the window
             later = make_table(rows=1_000, seed=2)
             moved, predictions = observed.see(shifted(later.drop(columns="grade"), np.random.default_rng(0)))
             opposite = later["grade"].map({"good": "bad", "bad": "good"})
             labels += zip(predictions, opposite, strict=True)
-            mislabelled = observed.told(labels, len(predictions))
+            mislabelled, second = observed.told(labels, len(predictions)), observed.traffic()
             until(lambda: repository.dispatches)
-            return Story(usual, labelled, moved, mislabelled, repository.dispatches, github.log)
+            return Story(usual, labelled, moved, mislabelled, (first, second), repository.dispatches, github.log)
 
 
 @watched
@@ -380,6 +383,18 @@ def test_alerts_name_exactly_what_moved_and_what_broke(story: Story) -> None:
 @watched
 def test_labels_that_come_later_tell_that_quality_fell(story: Story) -> None:
     assert len(story.mislabelled.firing["ModelQualityFell"]) == 1
+
+
+@watched
+def test_a_canary_reads_what_the_labels_tell(story: Story) -> None:
+    """The rows labelled first as a champion's, those labelled wrongly as its challenger's."""
+    champion, challenger = replace(story.counted[0], started=0), between(*story.counted)
+    assert (champion.labels, challenger.labels) == (1000, 1000)
+    assert sum(champion.outcomes.values()) == sum(challenger.outcomes.values()) == 1000
+    assert champion.loss / 1000 == pytest.approx(story.labelled.loss, abs=1e-6)
+    assert trouble(champion, champion, Bounds()) == ""
+    told = trouble(champion, replace(challenger, requests=1000, bins=champion.bins, seconds=champion.seconds), Bounds())
+    assert "by 1000 labels" in told
 
 
 @watched
