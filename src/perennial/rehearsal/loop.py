@@ -6,6 +6,7 @@ Everything but the customers, GitHub and the clock is real: the pipeline, gunico
 import datetime
 import json
 import random
+import signal
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -40,6 +41,7 @@ def loop() -> None:
     Raises:
         UserError: when a part of it does not do what the story says.
     """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that the service ends with the story
     params = load()
     customers = Customers(params.data, DAILY, ONSET, params.seed)
     with tempfile.TemporaryDirectory(prefix="perennial-loop-") as name, github() as (desk, environment):

@@ -31,7 +31,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]], most: int = 30) 
     """Cells are Markdown already; columns whose header ends with a colon are figures, at the right."""
     align = ["--:" if name.endswith(":") else "---" for name in header]
     lines = [f"| {' | '.join(cells)} |" for cells in ([n.rstrip(":") for n in header], align, *rows[:most])]
-    return lines if len(rows) <= most else [*lines, "", f"… and {len(rows) - most} more, in gate.json."]
+    return lines if len(rows) <= most else [*lines, "", f"… and {len(rows) - most} more."]
 
 
 def fold(title: str, lines: Sequence[str]) -> list[str]:
