@@ -8,11 +8,11 @@ with; `report` the same from Evidently's own report; `speed` CPU seconds.
 
 import json
 import sys
-import time
 import warnings
 from pathlib import Path
 
 import pandas as pd
+from timing import timed
 
 warnings.simplefilter("ignore")
 ROUNDS = 3
@@ -27,17 +27,6 @@ def frames(path):
 
 def kind(column):
     return "num" if pd.api.types.is_numeric_dtype(column) else "cat"
-
-
-def timed(work):
-    """CPU seconds of each round, after one that is not counted."""
-    work()
-    spent = []
-    for _ in range(ROUNDS):
-        start = time.process_time()
-        work()
-        spent.append(time.process_time() - start)
-    return spent
 
 
 class Evidently:
@@ -80,11 +69,13 @@ class Evidently:
         html = folder / "evidently.html"
         return {
             "Evidently, its preset and the page": timed(
-                lambda: self.report(self.preset(), before, now).save_html(str(html))
+                lambda: self.report(self.preset(), before, now).save_html(str(html)), ROUNDS
             ),
-            "Evidently, its preset": timed(lambda: self.report(self.preset(), before, now).dict()),
-            "Evidently, the count of drifted columns": timed(lambda: self.report(self.count(), before, now).dict()),
-            "Evidently, its tests called directly": timed(lambda: self.named(before, now)),
+            "Evidently, its preset": timed(lambda: self.report(self.preset(), before, now).dict(), ROUNDS),
+            "Evidently, the count of drifted columns": timed(
+                lambda: self.report(self.count(), before, now).dict(), ROUNDS
+            ),
+            "Evidently, its tests called directly": timed(lambda: self.named(before, now), ROUNDS),
         }
 
 
@@ -111,7 +102,7 @@ class Nannyml:
             fitted = self.calculator(column_names=list(before), chunk_number=10).fit(before)
             fitted.calculate(now).to_df()
 
-        return {"NannyML, univariate drift": timed(work)}
+        return {"NannyML, univariate drift": timed(work, ROUNDS)}
 
 
 def answer(other, what, path):

@@ -5,31 +5,18 @@ python benchmarks/drift/speed.py <a frame with columns turn and now, as others.p
 
 import json
 import sys
-import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from tables import CLASSES, params, probability, reference, window
+from timing import timed
 
 from perennial.monitoring import drift, watch
 from perennial.monitoring.window import MOST
 
 ROUNDS = 5
-
-
-def timed(work: Callable[[], Any]) -> list[float]:
-    """CPU seconds of each round, after one that is not counted."""
-    work()
-    spent = []
-    for _ in range(ROUNDS):
-        start = time.process_time()
-        work()
-        spent.append(time.process_time() - start)
-    return spent
 
 
 def main(path: Path) -> None:
@@ -51,7 +38,7 @@ def main(path: Path) -> None:
         }
         return watch.decide([whole | facts] * watch.WINDOWS, params())[0]
 
-    spent = {"the watch: features, predictions and decision on a typed frame": timed(decided)}
+    spent = {"the watch: features, predictions and decision on a typed frame": timed(decided, ROUNDS)}
     if len(now) <= MOST:  # of more a sample is judged
         labels = np.where(rng.random(len(now)) < said, CLASSES[1], CLASSES[0])
         known = rng.random(len(now)) < 0.2
@@ -59,7 +46,7 @@ def main(path: Path) -> None:
         labels = np.where(known, labels, None)
         for title, given in (("no labels", None), ("labels for 20 %", labels.tolist())):
             judge = partial(watch.judge, window(now, said, given), held, params())
-            spent[f"the watch: all of it on the log's rows, {title}"] = timed(judge)
+            spent[f"the watch: all of it on the log's rows, {title}"] = timed(judge, ROUNDS)
     print(json.dumps(spent))
 
 
